@@ -1,0 +1,166 @@
+"""Do battles on our core end as they do on jaxmarl's? Win rates of scripted allies on both.
+
+    python experiments/smax_parity.py --maps 3m 2s3z --battles 10000 --out experiments/results/smax_parity
+
+writes OUT.json and OUT.md. Step-by-step agreement from equal states and equal random numbers is
+tested in tests/envs/test_smax_parity.py; this covers what that cannot: starts and the draws themselves.
+"""
+
+import argparse
+import functools
+import json
+import math
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seca_jax.envs.smax import core, observation, scripted
+from seca_jax.envs.smax.battle import State, make_battle
+from seca_jax.envs.smax.scenarios import SCENARIOS, max_steps
+
+AT_ONCE = 1000  # battles played side by side
+POLICIES = ("random", "focus_fire")
+
+
+def upstream_player(map_name: str, policy):
+    """``key -> Tally`` of ``AT_ONCE`` battles on jaxmarl's simulator."""
+    from jaxmarl.environments.smax import HeuristicEnemySMAX, map_name_to_scenario
+
+    env = HeuristicEnemySMAX(scenario=map_name_to_scenario(map_name))
+    scenario = SCENARIOS[map_name]
+    battle = make_battle(scenario, max_steps(scenario, "upstream"))
+
+    def act(key, state):
+        """Policies read positions, health and types: the rest of our state is left empty."""
+        inner = state.state
+        empty = {name: None for name in ("action", "goal_x", "goal_y", "victim", "step", "energy")}
+        ours = State(
+            x=inner.unit_positions[..., 0].T,
+            y=inner.unit_positions[..., 1].T,
+            health=inner.unit_health.T,
+            cooldown=inner.unit_weapon_cooldowns.T,
+            unit_type=inner.unit_types.T.astype(jnp.int32) if scenario.random_start else None,
+            **empty,
+        )
+        masks = jax.vmap(env.get_avail_actions)(state)
+        avail = jnp.stack([masks[name] for name in env.agents], axis=1).astype(bool)
+        return policy(key, battle, ours, avail)
+
+    def step(key, state, action):
+        joint = {name: action[:, index] for index, name in enumerate(env.agents)}
+        keys = jax.random.split(key, AT_ONCE)
+        _, state, reward, done, _ = jax.vmap(env.step_env)(keys, state, joint)
+        alive = state.state.unit_alive
+        won = ~alive[:, env.num_allies :].any(1) & alive[:, : env.num_allies].any(1)
+        return state, reward[env.agents[0]], done["__all__"], won
+
+    @jax.jit
+    def play(key):
+        reset_key, play_key = jax.random.split(key)
+        _, state = jax.vmap(env.reset)(jax.random.split(reset_key, AT_ONCE))
+        return scripted.play(act, step, state, play_key, AT_ONCE, battle.max_steps)
+
+    return play
+
+
+def core_player(map_name: str, policy):
+    """``key -> Tally`` of ``AT_ONCE`` battles on our core."""
+    env = core.make(map_name)
+    battle = make_battle(SCENARIOS[map_name], env.max_steps)
+
+    def act(key, state):
+        return policy(key, battle, state, observation.available(battle, state))
+
+    def step(key, state, action):
+        state, outcome = env.step(key, state, action)
+        return state, outcome.reward, outcome.terminated | outcome.truncated, outcome.won
+
+    @jax.jit
+    def play(key):
+        reset_key, play_key = jax.random.split(key)
+        return scripted.play(act, step, env.reset(reset_key, AT_ONCE), play_key, AT_ONCE, battle.max_steps)
+
+    return play
+
+
+def sample(player, battles: int, seed: int) -> dict:
+    """Means over ``battles`` battles, with the standard errors of returns and lengths."""
+    keys = jax.random.split(jax.random.key(seed), max(1, battles // AT_ONCE))
+    tallies = [jax.device_get(player(key)) for key in keys]
+    won, reward, length = (np.concatenate(parts).astype(float) for parts in zip(*tallies))
+    error = functools.partial(np.std, ddof=1)
+    root = math.sqrt(len(won))
+    return {
+        "battles": len(won),
+        "win_rate": won.mean(),
+        "return": reward.mean(),
+        "return_se": error(reward) / root,
+        "length": length.mean(),
+        "length_se": error(length) / root,
+    }
+
+
+def wilson(rate: float, battles: int, z: float = 1.96) -> tuple[float, float]:
+    """95 % interval of a win rate (Wilson's score interval)."""
+    centre = rate + z * z / (2 * battles)
+    half = z * math.sqrt(rate * (1 - rate) / battles + z * z / (4 * battles * battles))
+    scale = 1 + z * z / battles
+    return (centre - half) / scale, (centre + half) / scale
+
+
+def compare(map_name: str, name: str, battles: int) -> dict:
+    """One row: both simulators' means, and differences in standard errors."""
+    policy = scripted.POLICIES[name]
+    ours = sample(core_player(map_name, policy), battles, seed=1)
+    theirs = sample(upstream_player(map_name, policy), battles, seed=2)
+    pooled = (ours["win_rate"] + theirs["win_rate"]) / 2
+    spread = math.sqrt(max(pooled * (1 - pooled), 1e-12) * (1 / ours["battles"] + 1 / theirs["battles"]))
+    z = {"win_rate": (ours["win_rate"] - theirs["win_rate"]) / spread}
+    for key in ("return", "length"):
+        z[key] = (ours[key] - theirs[key]) / math.hypot(ours[f"{key}_se"], theirs[f"{key}_se"])
+    return {"map": map_name, "policy": name, "core": ours, "upstream": theirs, "z": z}
+
+
+def markdown(rows: list[dict]) -> str:
+    lines = [
+        "| map | allies | wins, core (95 %) | wins, upstream (95 %) | return | length | z (wins, return, length) |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        ours, theirs = row["core"], row["upstream"]
+        rates = []
+        for side in (ours, theirs):
+            low, high = wilson(side["win_rate"], side["battles"])
+            rates.append(f"{side['win_rate']:.4f} ({low:.4f} to {high:.4f})")
+        means = [f"{ours[key]:.3f} / {theirs[key]:.3f}" for key in ("return", "length")]
+        scores = ", ".join(f"{value:+.1f}" for value in row["z"].values())
+        lines.append("| " + " | ".join([row["map"], row["policy"], *rates, *means, scores]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--maps", nargs="+", default=["3m", "2s3z", "3s_vs_5z", "smacv2_5_units"])
+    parser.add_argument("--battles", type=int, default=10_000, help="a side, per map and policy")
+    parser.add_argument("--out", type=Path, default=Path("experiments/results/smax_parity"))
+    arguments = parser.parse_args()
+    rows = []
+    for map_name in arguments.maps:
+        for name in POLICIES:
+            rows.append(compare(map_name, name, arguments.battles))
+            print(markdown(rows[-1:]).splitlines()[-1], flush=True)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    versions = {name: version(name) for name in ("jax", "jaxmarl")}
+    document = {"versions": versions, "battles": arguments.battles, "rows": rows}
+    arguments.out.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n")
+    arguments.out.with_suffix(".md").write_text(
+        f"{arguments.battles} battles a side; {versions}. Returns and lengths: core / upstream.\n\n"
+        + markdown(rows)
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""Learners by name. Importing this module costs nothing; a learner is imported when it is made."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from seca_jax.config import Config
+    from seca_jax.envs.base import Environment
+    from seca_jax.types import Algorithm
+
+ALGOS = {"seca": "seca_jax.algos.seca"}
+
+
+def names() -> list[str]:
+    """Every learner that ``algo=`` accepts."""
+    return list(ALGOS)
+
+
+def make(config: "Config", env: "Environment") -> "Algorithm":
+    """The learner that the configuration names, on ``env``.
+
+    Raises:
+        ValueError: no such learner.
+    """
+    if config.algo not in ALGOS:
+        raise ValueError(f"unknown algo {config.algo!r}; there are {', '.join(ALGOS)}")
+    return import_module(ALGOS[config.algo]).make(config, env)

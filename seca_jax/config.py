@@ -1,0 +1,202 @@
+"""The schema of a run: every key, its type, default, meaning and allowed values, in one place.
+
+``Config`` is what the rest of the package sees: frozen, complete and validated. YAML files in
+``conf/`` change values, never add keys. The meaning of a key is the ``doc`` of its field, which
+``--help`` prints; the values it may take are there too, and ``config_check`` enforces them.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Iterator
+
+
+def key(
+    default: Any,
+    doc: str,
+    *,
+    choices: tuple[str, ...] = (),
+    low: float | None = None,
+    above: float | None = None,
+    high: float | None = None,
+) -> Any:
+    """A dataclass field with its default, the sentence that ``--help`` shows, and its range.
+
+    Args:
+        default: the default; its type is the key's type.
+        doc: one sentence.
+        choices: the only values allowed, for a string.
+        low: smallest value allowed.
+        above: every value allowed is greater than this one.
+        high: largest value allowed.
+    """
+    limits = {"choices": choices, "low": low, "above": above, "high": high}
+    return field(default=default, metadata={"doc": doc, **limits})
+
+
+def group(cls: type, doc: str) -> Any:
+    """A nested group of keys, e.g. ``critic.lr``."""
+    return field(default_factory=cls, metadata={"doc": doc})
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    backend: str = key(
+        "core",
+        "simulator of SMAX battles: core (ours, batched) or upstream (jaxmarl's)",
+        choices=("core", "upstream"),
+    )
+    observation: str = key(
+        "unit_list", "SMAX observation: unit_list or conic", choices=("unit_list", "conic")
+    )
+    state: str = key(
+        "scaled",
+        "global state for the critic: scaled to about [-1, 1], or raw as upstream",
+        choices=("scaled", "raw"),
+    )
+    opponent: str = key(
+        "closest", "whom SMAX's scripted opponent shoots: closest or random", choices=("closest", "random")
+    )
+    reward_scale: float = key(
+        10.0, "factor on rewards (SMAX's add up to 2 an episode, SMAC's to 20)", above=0
+    )
+    time_limit: str = key(
+        "upstream", "upstream (100 steps) or smac (SMAC's game time, converted)", choices=("upstream", "smac")
+    )
+
+
+@dataclass(frozen=True)
+class ActorConfig:
+    hidden: int = key(64, "width of the agent's dense layer and GRU", low=1)
+    lr: float = key(1e-3, "Adam learning rate of the actor", above=0)
+    max_grad_norm: float = key(10.0, "global-norm clip of the actor's gradient", above=0)
+    entropy: float = key(0.005, "coefficient xi of the adaptive entropy term", low=0)
+    entropy_final: float = key(-1.0, "value that xi falls to linearly over total_steps; negative: constant")
+    normalise: str = key(
+        "state",
+        "entropy normalised per state (Eq. 12) or by the batch mean (authors' code)",
+        choices=("state", "batch"),
+    )
+    epochs: int = key(4, "ours: passes over each batch; above 1 uses the clipped surrogate", low=1)
+    minibatches: int = key(2, "ours: minibatches of environments per pass", low=1)
+    clip: float = key(0.2, "ours: clip range of the surrogate where epochs * minibatches > 1", above=0)
+
+
+@dataclass(frozen=True)
+class CriticConfig:
+    lr: float = key(1e-3, "Adam learning rate of the critic", above=0)
+    max_grad_norm: float = key(10.0, "global-norm clip of the critic's gradient", above=0)
+    mixing: int = key(64, "width of the mixing layer that the hypernetwork feeds", low=1)
+    hypernet_hidden: str = key("32", "hidden units of the hypernetwork, or paper (as wide as its output)")
+    target_interval: int = key(8, "critic updates between copies to the target critic", low=1)
+    updates: int = key(4, "passes of the critic over each batch", low=1)
+    minibatches: int = key(2, "ours: minibatches of environments per pass, each one critic update", low=1)
+
+
+@dataclass(frozen=True)
+class CreditConfig:
+    order: str = key(
+        "ig-episode",
+        "who is assessed first: ig-episode, ig-1, ig-10, ig-20 (any ig-<steps>), prob, entropy, fixed",
+    )
+    points: int = key(2, "points on each straight segment of the attribution path", low=1)
+    path: str = key(
+        "forward",
+        "path differences forward (Eq. 14) or backward (authors' code)",
+        choices=("forward", "backward"),
+    )
+    normalise: bool = key(True, "ours: divide advantages by their standard deviation over the batch")
+    residual: float = key(
+        1.0, "ours: share of the TD residual y - f(s;u) added to every agent's advantage", low=0, high=1
+    )
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    interval: int = key(100_000, "environment steps of one seed between evaluations", low=1)
+    episodes: int = key(32, "whole greedy episodes per evaluation and seed", low=1)
+
+
+@dataclass(frozen=True)
+class LogConfig:
+    interval: int = key(20_000, "environment steps of one seed between lines of metrics.jsonl", low=1)
+    progress: bool = key(True, "show the progress bar")
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    interval: int = key(
+        500_000, "environment steps of one seed between checkpoints; one is always saved at the end", low=1
+    )
+    keep: int = key(2, "newest checkpoints kept", low=1)
+
+
+@dataclass(frozen=True)
+class WandbConfig:
+    mode: str = key("offline", "offline, online or disabled", choices=("offline", "online", "disabled"))
+    project: str = key("seca_jax", "W&B project")
+    entity: str = key("", "W&B entity; empty: your default")
+    group: str = key("", "W&B group of the seeds' runs; empty: the run's name")
+
+
+@dataclass(frozen=True)
+class Config:
+    map: str = key("3m", "SMAX map, particle task or probe game")
+    algo: str = key("seca", "learner")
+    preset: str = key(
+        "default", "settings to start from: default (best measured on SMAX) or paper (the authors')"
+    )
+    seeds: int = key(5, "seeds trained in parallel, vmapped", low=1)
+    seed: int = key(0, "the first seed; the others follow it", low=0)
+    total_steps: int = key(4_000_000, "environment steps of each seed", low=1)
+    num_envs: int = key(64, "parallel environments of each seed", low=1)
+    rollout: str = key(
+        "stream",
+        "stream (self-restarting environments, windows) or episode (the paper's whole episodes)",
+        choices=("stream", "episode"),
+    )
+    window: int = key(64, "steps of each environment between updates, rollout=stream only", low=1)
+    gamma: float = key(0.99, "discount", low=0, high=1)
+    lam: float = key(0.95, "lambda of TD(lambda)", low=0, high=1)
+    lr_decay: bool = key(False, "let both learning rates fall linearly to zero over total_steps")
+    device: str = key("auto", "auto, cpu, gpu or tpu", choices=("auto", "cpu", "gpu", "tpu"))
+    out: str = key("", "run directory; empty: runs/<map>/<algo>/<name>")
+    name: str = key("", "name of the run; empty: the start's date and time")
+    resume: str = key("", "run directory to continue")
+    env: EnvConfig = group(EnvConfig, "environment")
+    actor: ActorConfig = group(ActorConfig, "policy and its update")
+    critic: CriticConfig = group(CriticConfig, "centralised critic and its update")
+    credit: CreditConfig = group(CreditConfig, "credit assignment")
+    eval: EvalConfig = group(EvalConfig, "greedy evaluation")
+    log: LogConfig = group(LogConfig, "logging")
+    checkpoint: CheckpointConfig = group(CheckpointConfig, "checkpoints")
+    wandb: WandbConfig = group(WandbConfig, "Weights & Biases")
+
+
+def keys(cls: type = Config, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field]]:
+    """Every key of the schema with its dotted name, in order, groups expanded."""
+    for f in dataclasses.fields(cls):
+        if dataclasses.is_dataclass(f.type):
+            yield from keys(f.type, f"{prefix}{f.name}.")
+        else:
+            yield prefix + f.name, f
+
+
+def get(config: Config, name: str) -> Any:
+    """The value of a dotted key."""
+    value: Any = config
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def replace(config: Any, name: str, value: Any) -> Any:
+    """A copy of ``config`` with one dotted key changed."""
+    head, _, rest = name.partition(".")
+    if rest:
+        value = replace(getattr(config, head), rest, value)
+    return dataclasses.replace(config, **{head: value})
+
+
+def steps_per_update(config: Config) -> int | None:
+    """Environment steps of one seed in one update; None where it depends on the episodes."""
+    return config.num_envs * config.window if config.rollout == "stream" else None

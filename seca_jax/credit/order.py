@@ -1,0 +1,50 @@
+"""Who is assessed first: orders of agents, [..., N] agent indices, first assessed first.
+
+Ties keep the agents' own numbering, so that an order is a function of its inputs alone.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def by_contribution(contribution: jax.Array) -> jax.Array:
+    """Highest contribution first (Section 3.4). [..., N] -> [..., N]."""
+    return jnp.argsort(-contribution, axis=-1, stable=True)
+
+
+def by_probability(policy: jax.Array, action: jax.Array) -> jax.Array:
+    """Highest probability of the taken action first (SeCA-Prob).
+
+    Args:
+        policy: [..., N, A].
+        action: [..., N, A], one-hot.
+    """
+    return by_contribution(jnp.sum(policy * action, axis=-1))
+
+
+def by_entropy(policy: jax.Array) -> jax.Array:
+    """Lowest policy entropy first (SeCA-Entro). [..., N, A] -> [..., N]."""
+    return by_contribution(jnp.sum(jax.scipy.special.xlogy(policy, policy), axis=-1))
+
+
+def fixed(policy: jax.Array) -> jax.Array:
+    """The agents' own numbering (SeCA-Fixed). [..., N, A] -> [..., N]."""
+    return jnp.broadcast_to(jnp.arange(policy.shape[-2]), policy.shape[:-1])
+
+
+def stages(age: jax.Array, episode: jax.Array, length: int | None) -> jax.Array:
+    """Label of the stage each step belongs to.
+
+    Args:
+        age: [T, B] steps since the start of the step's episode.
+        episode: [T, B] number of the episode within its environment's part of the rollout.
+        length: steps of a stage (1, 10, 20 in the paper), or None: the whole episode.
+
+    Returns:
+        [T, B] int32, unique per (episode, stage) within one environment.
+    """
+    if length is None:
+        return episode
+    # An episode's stages are consecutive numbers; episodes are kept apart by the largest of them.
+    stride = jnp.max(age) // length + 1
+    return episode * stride + age // length

@@ -1,0 +1,54 @@
+"""The batched environment protocol: a handful of pure functions over ``B`` environments at once.
+
+An environment is a value, not a class to inherit from. Its state is an opaque pytree whose
+layout is its own business (the SMAX core keeps ``B`` last, jaxmarl's keeps it first); everything
+that leaves it (:class:`~seca_jax.types.View`, :class:`~seca_jax.types.Outcome`) has ``B`` first.
+
+A rollout composes the functions: ``view`` -> act -> ``step`` -> (keep the state where it was
+truncated, for the bootstrap) -> ``restart`` where episodes ended. ``step`` itself never restarts,
+so whole-episode rollouts and evaluation pay for no restart at all.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Callable
+
+import jax
+
+from seca_jax.types import Outcome, View
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Sizes and functions of a batched environment.
+
+    Attributes:
+        name: the map or task.
+        num_agents: ``N``.
+        num_actions: ``A``, the same for every agent.
+        obs_size: ``O``.
+        state_size: ``S``.
+        max_steps: an episode is at most this many transitions long.
+        reward_scale: factor already applied to ``Outcome.reward``; divide by it to report
+            returns in the environment's own unit.
+        reset: ``(key, num_envs) -> state``: ``num_envs`` fresh episodes.
+        step: ``(key, state, action [B, N] int32) -> (state, Outcome)``. Stepping past an
+            episode's end is allowed and its result is meaningless.
+        view: ``state -> View``.
+        restart: ``(key, state, ended [B] bool) -> state``: fresh episodes where ``ended``.
+        select: ``(mask [B] bool, a, b) -> state``: states of ``a`` where ``mask``, else of ``b``.
+        frame: ``state -> Frame`` for rendering, or None (see ``envs/smax/render.py``).
+    """
+
+    name: str
+    num_agents: int
+    num_actions: int
+    obs_size: int
+    state_size: int
+    max_steps: int
+    reward_scale: float
+    reset: Callable[[jax.Array, int], Any]
+    step: Callable[[jax.Array, Any, jax.Array], tuple[Any, Outcome]]
+    view: Callable[[Any], View]
+    restart: Callable[[jax.Array, Any, jax.Array], Any]
+    select: Callable[[jax.Array, Any, Any], Any]
+    frame: Callable[[Any], Any] | None = None

@@ -1,0 +1,148 @@
+"""jaxmarl's own SMAX behind our protocol: the oracle that the batched core is measured against.
+
+One battle at a time under ``vmap``, as upstream wrote it. Importing jaxmarl takes seconds,
+initialises JAX's backend and prints, so it happens on the first ``make``.
+"""
+
+import contextlib
+import io
+import sys
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seca_jax.envs.base import Environment
+from seca_jax.envs.smax.scenarios import SCENARIOS, max_steps
+from seca_jax.types import Outcome, View
+
+
+def _smax():
+    # One of jaxmarl's modules puts sys.stdout and sys.stderr back to the interpreter's originals
+    # half-way through, so those are replaced for the duration too
+    silent, original = io.StringIO(), sys.__stdout__
+    sys.__stdout__ = silent
+    try:
+        with contextlib.redirect_stdout(silent), contextlib.redirect_stderr(sys.stderr):
+            from jaxmarl.environments import smax
+    finally:
+        sys.__stdout__ = original
+    return smax
+
+
+def scaled_state(raw: jax.Array, num_units: int, type_bits: int, size: float, cooldowns: np.ndarray):
+    """Upstream's world state with every feature in about [-1, 1], same length and order.
+
+    Upstream gives positions in map cells, cooldowns in seconds (falling without end while a unit
+    does not shoot) and the type as a number; a critic fed with these diverges.
+
+    Args:
+        raw: [B, num_units * (4 + type_bits) + 2 * num_units].
+        num_units: units of both teams.
+        type_bits: one-hot features of the type.
+        size: side of the square map, cells.
+        cooldowns: [type_bits] weapon cooldown of each type, seconds.
+
+    Returns:
+        [B, S]: per unit health fraction, position relative to the map's centre in half map sides
+        (0 for the dead), remaining cooldown as a share of its weapon's, type bits; then the teams as
+        0 and 1, then the types as shares of the largest index.
+    """
+    width = 4 + type_bits
+    units = raw[:, : num_units * width].reshape(-1, num_units, width)
+    teams, types = jnp.split(raw[:, num_units * width :], 2, axis=-1)
+    bits = units[..., 4:]
+    alive = jnp.sum(bits, axis=-1, keepdims=True)
+    position = (units[..., 1:3] / (size / 2) - 1.0) * alive
+    own_cooldown = bits @ jnp.asarray(cooldowns, raw.dtype)
+    cooldown = jnp.clip(units[..., 3] / jnp.maximum(own_cooldown, 1e-6), 0.0, 1.0)[..., None]
+    units = jnp.concatenate([units[..., :1], position, cooldown, bits], axis=-1)
+    return jnp.concatenate([units.reshape(len(raw), -1), teams, types / (type_bits - 1)], axis=-1)
+
+
+def make(
+    map_name: str,
+    *,
+    observation: str = "unit_list",
+    state: str = "scaled",
+    opponent: str = "closest",
+    reward_scale: float = 10.0,
+    time_limit: str = "upstream",
+) -> Environment:
+    """An upstream map as an :class:`Environment`.
+
+    Args:
+        map_name: a key of jaxmarl's scenario table.
+        observation: ``unit_list`` or ``conic``.
+        state: ``scaled`` (see :func:`scaled_state`) or ``raw``.
+        opponent: whom the scripted opponent shoots, ``closest`` or ``random``.
+        reward_scale: factor on rewards.
+        time_limit: ``upstream`` or ``smac``, as the core's.
+    """
+    smax = _smax()
+    limit = max_steps(SCENARIOS[map_name], time_limit)
+    battle = smax.HeuristicEnemySMAX(
+        scenario=smax.map_name_to_scenario(map_name),
+        attack_mode=opponent,
+        observation_type=observation,
+        # Upstream tests its limit before the step counter moves: one transition late.
+        max_steps=limit - 1,
+    )
+    core = battle._env
+    agents = battle.agents
+    num_allies, num_units = core.num_allies, core.num_agents
+
+    def reset(key, num_envs):
+        return jax.vmap(battle.reset)(jax.random.split(key, num_envs))[1]
+
+    def view(battles):
+        obs = jax.vmap(battle.get_obs)(battles)
+        avail = jax.vmap(battle.get_avail_actions)(battles)
+        world = jax.vmap(battle.get_world_state)(battles)
+        if state == "scaled":
+            cooldowns = np.asarray(core.unit_type_weapon_cooldowns)
+            world = scaled_state(world, num_units, core.unit_type_bits, core.map_width, cooldowns)
+        return View(
+            obs=jnp.stack([obs[a] for a in agents], axis=1),
+            avail=jnp.stack([avail[a] for a in agents], axis=1).astype(bool),
+            state=world,
+        )
+
+    def step(key, battles, action):
+        keys = jax.random.split(key, action.shape[0])
+        actions = {a: action[:, i] for i, a in enumerate(agents)}
+        _, after, reward, _, _ = jax.vmap(battle.step_env)(keys, battles, actions)
+        alive = after.state.unit_alive
+        ally, enemy = alive[:, :num_allies].any(-1), alive[:, num_allies:].any(-1)
+        terminated = ~ally | ~enemy
+        return after, Outcome(
+            reward=reward[agents[0]] * reward_scale,
+            terminated=terminated,
+            truncated=after.state.done & ~terminated,
+            won=ally & ~enemy,
+        )
+
+    def select(mask, a, b):
+        def pick(x, y):
+            return jnp.where(mask.reshape(-1, *[1] * (x.ndim - 1)), x, y)
+
+        return jax.tree.map(pick, a, b)
+
+    def restart(key, battles, ended):
+        return select(ended, reset(key, ended.shape[0]), battles)
+
+    return Environment(
+        name=map_name,
+        num_agents=num_allies,
+        num_actions=core.num_ally_actions,
+        obs_size=core.obs_size,
+        state_size=core.state_size,
+        max_steps=limit,
+        reward_scale=reward_scale,
+        reset=reset,
+        step=step,
+        view=view,
+        restart=restart,
+        select=select,
+    )

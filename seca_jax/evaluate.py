@@ -1,0 +1,281 @@
+"""Judge a trained run: ``python -m seca_jax.evaluate run=<dir>``.
+
+Greedy win rate of every seed with its 95 % interval over whole episodes, a GIF of one battle, and
+the order in which credit was assigned in it.
+"""
+
+import json
+import math
+import os
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from seca_jax.compose import parse
+from seca_jax.config import key
+from seca_jax.config_check import ConfigError, check_field
+
+CHUNK = 256  # episodes of one seed that run side by side: bounds memory however many are asked for
+Z95 = 1.959964  # standard normal quantile of a two-sided 95 % interval
+FILES = {"json": "evaluation.json", "gif": "battle.gif", "plot": "credit_order.png"}  # in the run's directory
+
+
+@dataclass(frozen=True)
+class Options:
+    run: str = key("", "directory of the run (required)")
+    episodes: int = key(128, "whole greedy episodes of each seed", low=1)
+    json: str = key("", "file for the numbers; empty: <run>/evaluation.json")
+    gif: str = key("", "file for a battle; empty: <run>/battle.gif; none: do not draw one")
+    plot: str = key("", "file for the credit order; empty: <run>/credit_order.png; none: do not draw it")
+    seed: str = key("best", "seed of the run whose battle is drawn: a number, or best")
+    episode_seed: int = key(12345, "seed of the episodes; another number, other battles", low=0)
+    size: int = key(640, "width of the GIF in pixels", low=160, high=2000)
+    device: str = key("auto", "auto, cpu, gpu or tpu", choices=("auto", "cpu", "gpu", "tpu"))
+
+
+def wilson(wins: int, episodes: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a win rate: sensible at 0 and 1 and for few episodes too."""
+    rate, z2 = wins / episodes, Z95**2
+    middle = (rate + z2 / (2 * episodes)) / (1 + z2 / episodes)
+    half = Z95 * math.sqrt(rate * (1 - rate) / episodes + z2 / (4 * episodes**2)) / (1 + z2 / episodes)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def options(words: list[str]) -> Options:
+    """Checked options from ``key=value`` words.
+
+    Raises:
+        ConfigError: one line, saying what is wrong and what would be right.
+    """
+    chosen = Options(**parse(words, Options))
+    for field in fields(Options):
+        check_field(field.name, field.type, field.metadata, getattr(chosen, field.name))
+    if not chosen.run:
+        raise ConfigError("run=<directory> is required: which run to evaluate; --help lists all keys")
+    if chosen.seed != "best" and not chosen.seed.isdigit():
+        raise ConfigError(f"seed={chosen.seed}: must be a seed of the run, or best")
+    return chosen
+
+
+def output(given: str, run: str, name: str) -> Path | None:
+    """Where an output goes, None for ``none``; raises ConfigError where it cannot be written."""
+    if given == "none":
+        return None
+    path = Path(given) if given else Path(run) / name
+    if path.is_dir():
+        raise ConfigError(f"{path}: is a directory; give a file")
+    if not path.parent.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ConfigError(
+            f"{path}: cannot be written there; give a file in a directory that exists and is writable"
+        )
+    return path
+
+
+def win_rates(env: Any, algorithm: Any, params: Any, seed: int, episodes: int) -> dict[str, Any]:
+    """Greedy episodes of every seed.
+
+    Args:
+        env: Environment.
+        algorithm: Algorithm made for it.
+        params: leaves [seeds, ...].
+        seed: of the episodes.
+        episodes: E, of each seed.
+
+    Returns:
+        ``won`` [seeds, E] bool, ``return`` [seeds, E], ``length`` [seeds, E], as NumPy arrays.
+    """
+    import jax
+    import numpy as np
+
+    from seca_jax import rollout
+
+    def play(params, key, count):
+        return rollout.evaluate(env, algorithm.act, algorithm.initial_carry, params, key, count)
+
+    num_seeds = jax.tree.leaves(params)[0].shape[0]
+    compiled = jax.jit(jax.vmap(play, in_axes=(0, 0, None)), static_argnums=2)
+    parts = []
+    for i, start in enumerate(range(0, episodes, CHUNK)):
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), i), num_seeds)
+        parts.append(jax.device_get(compiled(params, keys, min(CHUNK, episodes - start))))
+    return {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]}
+
+
+def summary(config: Any, episodes: int, results: dict[str, Any]) -> dict[str, Any]:
+    """The JSON document of an evaluation."""
+    import numpy as np
+
+    wins = results["won"].sum(axis=1)
+    seeds = [
+        {
+            "seed": config.seed + i,
+            "win_rate": float(wins[i] / episodes),
+            "ci95": list(wilson(int(wins[i]), episodes)),
+            "return": float(results["return"][i].mean()),
+        }
+        for i in range(len(wins))
+    ]
+    return {
+        "map": config.map,
+        "algo": config.algo,
+        "episodes": episodes,
+        "seeds": seeds,
+        "median_win_rate": float(np.median(wins / episodes)),
+    }
+
+
+def table(document: dict[str, Any], lengths: Any) -> Any:
+    """The summary as a table for the terminal."""
+    from rich import box
+    from rich.table import Table
+
+    rows = Table(
+        box=box.SIMPLE_HEAD,
+        title=f"{document['map']}, {document['algo']}: {document['episodes']} greedy episodes of each seed",
+    )
+    for name in ("seed", "win rate", "95 % interval", "return", "steps"):
+        rows.add_column(name, justify="right")
+    for row, length in zip(document["seeds"], lengths, strict=True):
+        low, high = row["ci95"]
+        cells = (
+            f"{row['win_rate']:.3f}",
+            f"{low:.3f} to {high:.3f}",
+            f"{row['return']:.3f}",
+            f"{length:.1f}",
+        )
+        rows.add_row(str(row["seed"]), *cells)
+    rows.add_section()
+    rows.add_row("median", f"{document['median_win_rate']:.3f}", "", "", "")
+    return rows
+
+
+def pick(chosen: Options, config: Any, document: dict[str, Any]) -> int:
+    """Index of the seed whose battle is drawn."""
+    if chosen.seed == "best":
+        scores = [(row["win_rate"], row["return"]) for row in document["seeds"]]
+        return max(range(len(scores)), key=scores.__getitem__)
+    return int(chosen.seed) - config.seed
+
+
+def load(chosen: Options) -> tuple[Any, Any, Any, int, Any]:
+    """(config, Environment, Algorithm, step of the checkpoint, params [seeds, ...]) of the run.
+
+    Raises:
+        ConfigError: no run there, it is damaged, or it has no such seed.
+    """
+    from seca_jax import compose, devices
+
+    config, _ = compose.load(chosen.run)
+    last = config.seed + config.seeds - 1
+    if chosen.seed != "best" and not config.seed <= int(chosen.seed) <= last:
+        raise ConfigError(f"seed={chosen.seed}: the run has seeds {config.seed} to {last}")
+    devices.configure(chosen.device)
+
+    from seca_jax import algos, checkpoint, envs
+
+    env = envs.make(config)
+    algorithm = algos.make(config, env)
+    _, step, params = checkpoint.load_run(chosen.run, algorithm)
+    return config, env, algorithm, step, params
+
+
+def show(
+    config: Any, env: Any, episode: Any, params: Any, seed: int, outputs: dict, size: int, say: Any
+) -> None:
+    """Print and draw one episode: its end, its credit order, its pictures.
+
+    Args:
+        config: the run's.
+        env: Environment.
+        episode: of :func:`seca_jax.replay.play`.
+        params: of the seed that played it.
+        seed: its number.
+        outputs: paths of ``gif`` and ``plot``, None for what is not wanted.
+        size: width of the GIF.
+        say: prints a line.
+    """
+    from seca_jax import plotting_orders, replay
+
+    steps, total = len(episode.rollout.action), episode.returns[-1]
+    say(f"one episode of seed {seed}: {episode.ending} after {steps} steps, return {total:.3f}")
+    order, labels = None, replay.names(env, episode.frames)
+    if config.algo != "seca":
+        say(f"{config.algo} assigns credit in no order: nothing to print or plot for it")
+    else:
+        order, contribution = replay.assess(config, env, params, episode.rollout)
+        name = config.credit.order
+        say(f"credit order ({name}, first assessed first):")
+        for line in replay.describe(order, labels):
+            say("  " + line)
+        if outputs["plot"]:
+            plotting_orders.credit(
+                outputs["plot"],
+                contribution=contribution,
+                order=order,
+                alive=replay.alive(env, episode),
+                names=labels,
+                title=f"{config.map}, {config.algo} seed {seed}, order {name} ({episode.ending})",
+            )
+            say(f"credit over time: {outputs['plot']}")
+    if outputs["gif"] and episode.frames is None:
+        say(f"{config.map} has no pictures: only SMAX battles are drawn, no GIF written")
+    elif outputs["gif"]:
+        title = f"{config.map}   {config.algo}   seed {seed}"
+        replay.draw(outputs["gif"], episode, map_name=config.map, title=title, order=order, size=size)
+        say(f"battle: {outputs['gif']}")
+
+
+def run(chosen: Options) -> None:
+    """Evaluate, write the files and print; raises ConfigError on bad input."""
+    config, env, algorithm, step, params = load(chosen)
+    outputs = {name: output(getattr(chosen, name), chosen.run, file) for name, file in FILES.items()}
+
+    import jax
+    from rich.console import Console
+
+    from seca_jax import replay
+
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    about = f"{config.algo} on {config.map} after {step:,} steps of each of {config.seeds} seeds"
+    console.print(f"{chosen.run}: {about}")
+    results = win_rates(env, algorithm, params, chosen.episode_seed, chosen.episodes)
+    document = summary(config, chosen.episodes, results)
+    console.print(table(document, results["length"].mean(axis=1)))
+    if outputs["json"]:
+        outputs["json"].write_text(json.dumps(document, indent=1) + "\n")
+        console.print(f"numbers: {outputs['json']}")
+
+    index = pick(chosen, config, document)
+    own = jax.tree.map(lambda x: x[index], params)
+    episode = replay.play(env, algorithm, own, jax.random.key(chosen.episode_seed))
+    show(config, env, episode, own, config.seed + index, outputs, chosen.size, console.print)
+
+
+def usage() -> str:
+    """Text of ``--help``."""
+    lines = ["python -m seca_jax.evaluate run=<dir> [key=value ...]", ""]
+    for field in fields(Options):
+        default = f" [{field.default}]" if field.default != "" else ""
+        lines.append(f"  {field.name:<13} {field.metadata['doc']}{default}")
+    return "\n".join(lines)
+
+
+def main(words: list[str] | None = None) -> int:
+    """Entry point; returns the exit status: 0 done, 2 bad input."""
+    words = sys.argv[1:] if words is None else words
+    if {"--help", "-h", "help"} & set(words):
+        print(usage())
+        return 0
+    try:
+        run(options(words))
+    except (ConfigError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""Fixtures shared by all tests."""
+
+import json
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+# Compiled programs outlive the test session, and subprocesses find them too
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".jax_cache"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+
+
+@pytest.fixture
+def stubbed(monkeypatch):
+    """The training command line with a game and a learner that compile in no time, and no drawing."""
+    import stub
+
+    from seca_jax import algos, envs, plotting
+
+    monkeypatch.setattr(envs, "make", stub.make_env)
+    monkeypatch.setattr(algos, "make", stub.make_algorithm)
+    monkeypatch.setattr(plotting, "curves", lambda run_dir, lines, title: None)
+
+
+@pytest.fixture
+def compilations():
+    """Counts XLA compilations so far; jit's own cache size also counts equal programs twice."""
+    import jax
+
+    seen = []
+    handler = logging.Handler()
+    handler.emit = lambda record: seen.append(record.getMessage().startswith("Finished XLA compilation"))
+    log = logging.getLogger("jax")
+    log.addHandler(handler)
+    with jax.log_compiles():
+        yield lambda: sum(seen)
+    log.removeHandler(handler)
+
+
+@pytest.fixture
+def metrics():
+    """Reads metrics.jsonl strictly: every line must be JSON without NaN."""
+
+    def refuse(constant):
+        raise ValueError(f"{constant} is not JSON")
+
+    def read(run_dir, timing=True):
+        lines = (Path(run_dir) / "metrics.jsonl").read_text().splitlines()
+        lines = [json.loads(line, parse_constant=refuse) for line in lines]
+        if timing:
+            return lines
+        return [{k: v for k, v in line.items() if k not in ("wall_s", "perf/steps_per_s")} for line in lines]
+
+    return read

@@ -1,0 +1,176 @@
+"""Win rates against environments of known difficulty, the CLI end to end, and replayed battles."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from seca_jax import algos, evaluate, replay, train
+from seca_jax.config import Config, CreditConfig
+from seca_jax.envs.base import Environment
+from seca_jax.envs.smax import core
+from seca_jax.types import Algorithm, Carry, Outcome, View
+
+
+@pytest.mark.parametrize(
+    ("wins", "episodes", "low", "high"),
+    # Tabulated values of Wilson's interval (Newcombe 1998, Table I, and Wilson's formula by hand).
+    [(0, 10, 0.0, 0.2775), (5, 10, 0.2366, 0.7634), (10, 10, 0.7225, 1.0), (81, 263, 0.2553, 0.3662)],
+)
+def test_wilson(wins, episodes, low, high):
+    np.testing.assert_allclose(evaluate.wilson(wins, episodes), (low, high), atol=6e-5)
+
+
+def coin_toss():
+    """One agent; an episode lasts two steps and is won with the probability that the agent names."""
+
+    def outcome(luck, time, action):
+        last = time == 1
+        won = last & (luck < action[:, 0] / 10)
+        return Outcome(reward=5.0 * won, terminated=last, truncated=jnp.zeros_like(last), won=won)
+
+    return Environment(
+        name="coin",
+        num_agents=1,
+        num_actions=11,
+        obs_size=1,
+        state_size=1,
+        max_steps=3,
+        reward_scale=5.0,
+        reset=lambda key, n: (jax.random.uniform(key, (n,)), jnp.zeros(n, jnp.int32)),
+        step=lambda key, s, action: ((s[0], s[1] + 1), outcome(*s, action)),
+        view=lambda s: View(s[0][:, None, None], jnp.ones((len(s[0]), 1, 11), bool), s[0][:, None]),
+        restart=None,
+        select=None,
+    )
+
+
+def namer():
+    """An algorithm whose parameter is the action that it always takes, and only when greedy."""
+
+    def act(params, carry, obs, avail, key, greedy):
+        assert greedy
+        return jnp.full(obs.shape[:2], params, jnp.int32), carry
+
+    def carry(n):
+        return Carry(jnp.zeros((n, 1, 1)), jnp.zeros((n, 1), jnp.int32))
+
+    return Algorithm(init=None, train_step=None, act=act, initial_carry=carry)
+
+
+def test_win_rates_of_every_seed_over_the_number_asked_for():
+    episodes = evaluate.CHUNK + 44
+    results = evaluate.win_rates(coin_toss(), namer(), jnp.array([0, 3, 10]), 1, episodes)
+    assert results["won"].shape == (3, episodes)
+    np.testing.assert_array_equal(results["length"], 2)
+    np.testing.assert_allclose(results["return"], results["won"])  # in the environment's own unit
+    rate = results["won"].mean(axis=1)
+    assert rate[0] == 0 and rate[2] == 1
+    assert abs(rate[1] - 0.3) < 4 * np.sqrt(0.3 * 0.7 / episodes)
+    # Another chunk is other episodes.
+    assert not np.array_equal(results["won"][1, :44], results["won"][1, evaluate.CHUNK :])
+
+
+def test_the_document_has_the_promised_fields():
+    results = {
+        "won": np.array([[1, 1, 0, 0], [1, 1, 1, 0]], bool),
+        "return": np.array([[2.0, 2, 0, 0], [2, 2, 2, 0]]),
+    }
+    document = evaluate.summary(Config(map="3m", seed=7), 4, results)
+    assert document == {
+        "map": "3m",
+        "algo": "seca",
+        "episodes": 4,
+        "seeds": [
+            {"seed": 7, "win_rate": 0.5, "ci95": list(evaluate.wilson(2, 4)), "return": 1.0},
+            {"seed": 8, "win_rate": 0.75, "ci95": list(evaluate.wilson(3, 4)), "return": 1.5},
+        ],
+        "median_win_rate": 0.625,
+    }
+    chosen = evaluate.options(["run=x"])
+    assert evaluate.pick(chosen, Config(seed=7), document) == 1
+    assert evaluate.pick(evaluate.options(["run=x", "seed=7"]), Config(seed=7), document) == 0
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of two seeds on a probe game, a handful of updates long."""
+    run = tmp_path_factory.mktemp("runs") / "probe"
+    words = (
+        "map=leader seeds=2 total_steps=64 num_envs=4 window=4 actor.hidden=8 critic.mixing=8 eval.episodes=4"
+    )
+    words += " log.interval=32 eval.interval=64 wandb.mode=disabled log.progress=false device=cpu"
+    assert train.main([*words.split(), f"out={run}"]) == 0
+    return run
+
+
+def test_a_run_is_evaluated_from_its_directory(trained, tmp_path, capsys):
+    numbers = tmp_path / "numbers.json"
+    assert evaluate.main([f"run={trained}", "episodes=20", f"json={numbers}"]) == 0
+    document = json.loads(numbers.read_text())
+    assert list(document) == ["map", "algo", "episodes", "seeds", "median_win_rate"]
+    assert [row["seed"] for row in document["seeds"]] == [0, 1] and document["episodes"] == 20
+    printed = capsys.readouterr().out
+    assert "credit order (ig-episode" in printed and " > " in printed
+    assert "no GIF written" in printed
+    assert Image.open(trained / "credit_order.png").size[0] > 400
+    assert not (trained / "battle.gif").exists() and not (trained / "evaluation.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["episodes=5"], "run=<directory> is required"),
+        (["run=/nowhere"], "no run there"),
+        (["run=RUN", "episods=5"], "did you mean episodes?"),
+        (["run=RUN", "episodes=0"], "at least 1"),
+        (["run=RUN", "episodes=many"], "a whole number"),
+        (["run=RUN", "seed=2"], "seeds 0 to 1"),
+        (["run=RUN", "seed=first"], "or best"),
+        (["run=RUN", "json=/nowhere/numbers.json"], "cannot be written"),
+        (["run=RUN", "gif=/"], "is a directory"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(trained, capsys, words, message):
+    assert evaluate.main([word.replace("RUN", str(trained)) for word in words]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err and captured.err.count("\n") == 1 and not captured.out
+
+
+def test_spans_and_words():
+    order = np.array([[0, 1], [0, 1], [1, 0], [0, 1]])
+    assert [(a, b, o.tolist()) for a, b, o in replay.spans(order)] == [
+        (0, 1, [0, 1]),
+        (2, 2, [1, 0]),
+        (3, 3, [0, 1]),
+    ]
+    assert replay.describe(order, ["x", "y"]) == ["steps 0 to 1: x > y", "step 2: y > x", "step 3: x > y"]
+
+
+def test_a_battle_is_replayed_and_assessed(tmp_path):
+    config = Config(map="3m", credit=CreditConfig(order="ig-10"))
+    env = core.make("3m", reward_scale=10.0)
+    algorithm = algos.make(config, env)
+    params = algorithm.init(jax.random.key(0)).params
+    episode = replay.play(env, algorithm, params, jax.random.key(1))
+    steps = len(episode.rollout.action)
+    assert len(episode.frames) == len(episode.returns) == steps + 1 <= env.max_steps + 1
+    np.testing.assert_allclose(episode.returns[-1], episode.rollout.reward.sum() / 10.0, rtol=1e-5)
+    ended = np.asarray(episode.rollout.terminated | episode.rollout.truncated)[:, 0]
+    assert ended[-1] and not ended[:-1].any()
+
+    order, contribution = replay.assess(config, env, params, episode.rollout)
+    assert order.shape == contribution.shape == (steps, 3)
+    for start in range(0, steps, 10):
+        stage = slice(start, start + 10)
+        expected = np.argsort(-contribution[stage].sum(0), kind="stable")
+        assert (order[stage] == expected).all()
+
+    labels = replay.names(env, episode.frames)
+    assert labels == ["0 marine", "1 marine", "2 marine"]
+    assert replay.alive(env, episode).shape == (steps, 3) and replay.alive(env, episode)[0].all()
+    replay.draw(tmp_path / "battle.gif", episode, map_name="3m", title="3m", order=order, size=320)
+    assert Image.open(tmp_path / "battle.gif").size[0] == 320

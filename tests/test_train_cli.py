@@ -1,0 +1,131 @@
+"""The command line with the real learner on a probe game, and sweeps."""
+
+import shutil
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+import yaml
+
+from seca_jax import algos, checkpoint, compose, envs, runner, train
+
+TINY = [
+    "map=delayed", "num_envs=4", "window=6", "actor.hidden=8", "critic.mixing=8", "critic.hypernet_hidden=8",
+    "critic.target_interval=3", "actor.entropy_final=0.01", "lr_decay=true", "eval.episodes=4",
+    "total_steps=480", "log.interval=48", "eval.interval=96", "checkpoint.interval=144",
+    "checkpoint.keep=9", "wandb.mode=disabled", "log.progress=false",
+]  # fmt: skip
+
+
+def tiny_program(*words):
+    config = compose.compose(compose.parse([*TINY, *words]))
+    env = envs.make(config)
+    return runner.Program(config, env, algos.make(config, env), jax.devices("cpu"))
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    from seca_jax import plotting
+
+    monkeypatch.setattr(plotting, "curves", lambda *_: None)
+
+
+@pytest.fixture(scope="module")
+def five():
+    """Five seeds, stacked: the program, the state after 12 updates, the tally."""
+    program = tiny_program("seeds=5", "seed=3")
+    return program, *program.chunk(*program.init(), np.int32(12))
+
+
+def test_five_stacked_seeds_equal_five_single_runs(five):
+    together, state, tally = five
+    assert together.evaluate(state.params, 12)["won"].shape == (5, 4)
+    single = tiny_program("seeds=1")
+    for place, seed in enumerate(range(3, 8)):
+        single.by_seed = np.array([seed], np.uint32)  # what distinguishes a run with another seed
+        alone, alone_tally = single.chunk(*single.init(), np.int32(12))
+        # Batched products round differently, so agreement is to float32's rounding, twelve updates on
+        pairs = zip(
+            jax.tree.leaves((alone.params, alone_tally.sums)), jax.tree.leaves((state.params, tally.sums))
+        )
+        for one, stacked in pairs:
+            np.testing.assert_allclose(one[0], stacked[place], rtol=2e-3, atol=2e-5)
+        assert int(alone.steps[0]) == int(state.steps[place]) == 12 * 24
+        np.testing.assert_array_equal(*(jax.random.key_data(k) for k in (alone.key[0], state.key[place])))
+
+
+def test_seeds_differ(five):
+    _, state, _ = five
+    for leaf in jax.tree.leaves(state.params):
+        rows = {np.asarray(row).tobytes() for row in leaf}
+        assert len(rows) == 5 or not np.any(leaf)
+
+
+def test_slices_do_not_change_a_number(five, compilations):
+    """Twelve updates in one call, or in calls of five, one and six, with a single program."""
+    program, state, tally = five
+    again = program.init()
+    before = compilations()
+    for n in (5, 1, 6):
+        again = program.chunk(*again, np.int32(n))
+    jax.tree.map(
+        np.testing.assert_array_equal, checkpoint.to_leaves((state, tally)), checkpoint.to_leaves(again)
+    )
+    assert compilations() == before
+
+
+@pytest.mark.parametrize("rollout", ["stream", pytest.param("episode", marks=pytest.mark.slow)])
+def test_resumed_equals_uninterrupted(undrawn, tmp_path, metrics, rollout):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert train.main([*TINY, "seeds=2", f"rollout={rollout}", f"out={whole}"]) == 0
+    # What a run leaves that was killed long after its first checkpoint
+    shutil.copytree(whole, parts)
+    first, *later = checkpoint.steps(parts)
+    assert later
+    for step in later:
+        shutil.rmtree(parts / "checkpoints" / str(step))
+    assert train.main([f"resume={parts}"]) == 0
+    assert metrics(parts, timing=False) == metrics(whole, timing=False)
+    program = tiny_program("seeds=2", f"rollout={rollout}")
+    ends = [checkpoint.restore(tmp_path / run, program.abstract) for run in ("whole", "parts")]
+    assert ends[0][0] == ends[1][0]
+    jax.tree.map(np.testing.assert_array_equal, *(checkpoint.to_leaves(tree) for _, tree in ends))
+
+
+def test_a_sweep_runs_every_combination_in_its_own_directory(stubbed, tmp_path, metrics):
+    words = ["--multirun", "map=3m,2s3z", "seed=0,5", "seeds=1", "num_envs=4", "window=5", "eval.episodes=4"]
+    assert train.main([*words, "total_steps=100", "wandb.mode=disabled", f"out={tmp_path}"]) == 0
+    found = {}
+    for job in sorted(path for path in tmp_path.iterdir()):
+        config = yaml.safe_load((job / "config.yaml").read_text())
+        found[job.name] = (config["map"], config["seed"])
+        assert metrics(job)[-1]["step"] == 100
+    assert found == {"0": ("3m", 0), "1": ("3m", 5), "2": ("2s3z", 0), "3": ("2s3z", 5)}
+
+
+def test_default_directories_say_map_algo_and_time(stubbed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["map=3m", "seeds=1", "num_envs=4", "window=5", "eval.episodes=4", "wandb.mode=disabled"]
+    assert train.main([*words, "total_steps=100"]) == 0
+    assert train.main(["--multirun", *words, "total_steps=100,200", "name=mine"]) == 0
+    names = sorted(path.name for path in (tmp_path / "runs" / "3m" / "seca").iterdir())
+    assert names[0].startswith("20") and names[1:] == ["mine-0", "mine-1"]
+
+
+def test_a_failed_run_does_not_cost_the_rest_of_a_sweep(stubbed, tmp_path):
+    words = ["--multirun", "map=3m", "seed=0,1,2,3", "seeds=1", "num_envs=4", "window=5", "eval.episodes=4"]
+    assert (
+        train.main([*words, "actor.clip=2", "total_steps=100", "wandb.mode=disabled", f"out={tmp_path}"]) == 3
+    )
+    ends = [checkpoint.steps(path) for path in sorted(tmp_path.iterdir())]
+    assert len(ends) == 4 and [] in ends and [100] in ends
+
+
+def test_the_module_runs(tmp_path):
+    run = tmp_path / "run"
+    words = [sys.executable, "-m", "seca_jax.train", *TINY, "seeds=2", "rollout=stream", f"out={run}"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "" and done.stdout.splitlines()[-1] == f"done: {run / 'curves.png'}"

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any, Callable
 
@@ -130,14 +131,29 @@ class Saver:
         if manager is not None:
             with contextlib.suppress(Exception):
                 manager.close()
-        for draft in self.directory.glob("*.orbax-checkpoint-tmp*"):
-            shutil.rmtree(draft, ignore_errors=True)  # gives its space back
+        self._clear_drafts()
+
+    def _clear_drafts(self) -> None:
+        """Gives back the space of unfinished checkpoints.
+
+        Orbax's threads may still be writing into one whose save has failed, so what was deleted can
+        be there again a moment later.
+        """
+        for _ in range(40):
+            drafts = list(self.directory.glob("*.orbax-checkpoint-tmp*"))
+            if not drafts:
+                return
+            for draft in drafts:
+                shutil.rmtree(draft, ignore_errors=True)
+            time.sleep(0.05)
 
     def close(self) -> bool:
         """Waits for the last save and closes; false where it failed (it has been reported)."""
         self.wait()
         if self._manager is not None:
             self._manager.close()
+        if self._failing:
+            self._clear_drafts()
         return not self._failing
 
 

@@ -76,8 +76,8 @@ class ActorConfig:
         "entropy normalised per state (Eq. 12) or by the batch mean (authors' code)",
         choices=("state", "batch"),
     )
-    epochs: int = key(4, "ours: passes over each batch; above 1 uses the clipped surrogate", low=1)
-    minibatches: int = key(2, "ours: minibatches of environments per pass", low=1)
+    epochs: int = key(2, "ours: passes over each batch; above 1 uses the clipped surrogate", low=1)
+    minibatches: int = key(4, "ours: minibatches of environments per pass", low=1)
     clip: float = key(0.2, "ours: clip range of the surrogate where epochs * minibatches > 1", above=0)
 
 
@@ -88,8 +88,8 @@ class CriticConfig:
     mixing: int = key(64, "width of the mixing layer that the hypernetwork feeds", low=1)
     hypernet_hidden: str = key("32", "hidden units of the hypernetwork, or paper (as wide as its output)")
     target_interval: int = key(8, "critic updates between copies to the target critic", low=1)
-    updates: int = key(4, "passes of the critic over each batch", low=1)
-    minibatches: int = key(2, "ours: minibatches of environments per pass, each one critic update", low=1)
+    updates: int = key(2, "passes of the critic over each batch", low=1)
+    minibatches: int = key(4, "ours: minibatches of environments per pass, each one critic update", low=1)
 
 
 @dataclass(frozen=True)

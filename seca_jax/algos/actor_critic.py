@@ -74,8 +74,8 @@ class Credit:
         return in_pieces(lambda part: function(self.mixer(part[0]), *part[1:]), (states, *trees), self.pieces)
 
 
-# Credit -> (advantage [T, B, N], {metric: scalar})
-Assign = Callable[[Credit], tuple[jax.Array, dict[str, jax.Array]]]
+# Credit -> (advantage [T, B, N], f(s; u) [T, B], {metric: scalar})
+Assign = Callable[[Credit], tuple[jax.Array, jax.Array, dict[str, jax.Array]]]
 
 
 def make_agent(config: Config, env: Environment) -> Agent:
@@ -335,10 +335,9 @@ def make(config: Config, env: Environment, assign: Assign) -> Algorithm:
             action=action,
             rollout=rollout,
         )
-        gain, assign_metrics = assign(credit)
+        gain, q, assign_metrics = assign(credit)
         choice = rollout.mask[..., None] & (jnp.sum(rollout.view.avail, axis=-1) > 1)
         if config.credit.residual:
-            q = credit.at_states(lambda mixer, u: mixer(u), action)
             gain = gain + config.credit.residual * (y - q)[..., None]
         spread = jnp.sqrt(masked_mean(jnp.square(gain), choice))
         if config.credit.normalise:

@@ -63,11 +63,14 @@ def make(config: Config, env: Environment) -> Algorithm:
     """The SeCA learner of a run."""
     place = make_order(config)
 
+    def judge(mixer, policy, action, turn):
+        return advantage.sequential(mixer, policy, action, turn), mixer(action)
+
     def assign(credit):
         turn = place(credit)
-        gain = credit.at_states(advantage.sequential, credit.policy, credit.action, turn)
+        gain, q = credit.at_states(judge, credit.policy, credit.action, turn)
         # How often the order departs from the agents' own numbering: 0 for fixed, 1 - 1/N at random.
         moved = jnp.mean(turn != jnp.arange(env.num_agents), axis=-1)
-        return gain, {"order_moved": jnp.mean(moved)}
+        return gain, q, {"order_moved": jnp.mean(moved)}
 
     return actor_critic.make(config, env, assign)

@@ -14,7 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from seca_jax.envs.base import Environment
+from seca_jax.envs.smax.battle import make_battle
+from seca_jax.envs.smax.frame import Frame
+from seca_jax.envs.smax.physics import targets
 from seca_jax.envs.smax.scenarios import SCENARIOS, max_steps
+from seca_jax.envs.smax.units import TABLE
 from seca_jax.types import Outcome, View
 
 
@@ -132,6 +136,24 @@ def make(
     def restart(key, battles, ended):
         return select(ended, reset(key, ended.shape[0]), battles)
 
+    ours = make_battle(SCENARIOS[map_name], limit)
+
+    def frame(battles):
+        inner = battles.state
+        kinds = inner.unit_types.astype(jnp.int32)
+        cooldown = inner.unit_weapon_cooldowns / jnp.asarray(TABLE.cooldown)[kinds]
+        return Frame(
+            x=inner.unit_positions[..., 0],
+            y=inner.unit_positions[..., 1],
+            health_fraction=inner.unit_health / jnp.asarray(TABLE.health)[kinds],
+            alive=inner.unit_alive.astype(bool),
+            unit_type=kinds,
+            # Upstream numbers targets as the core does; a unit that moves has no target.
+            target=targets(ours, inner.prev_attack_actions.astype(jnp.int32).T).T,
+            cooldown_fraction=jnp.clip(cooldown, 0.0, 1.0),
+            num_allies=num_allies,
+        )
+
     return Environment(
         name=map_name,
         num_agents=num_allies,
@@ -145,4 +167,5 @@ def make(
         view=view,
         restart=restart,
         select=select,
+        frame=frame,
     )

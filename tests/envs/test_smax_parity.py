@@ -10,6 +10,7 @@ import pytest
 from smax_battles import FAST_COMPILE
 from upstream_oracle import batched_noise, to_core, upstream
 
+from seca_jax.envs import upstream as adapter
 from seca_jax.envs.smax import core, observation
 from seca_jax.envs.smax.battle import Noise, make_battle
 from seca_jax.envs.smax.scenarios import SCENARIOS, max_steps
@@ -211,3 +212,19 @@ def test_conic_observations_agree(map_name):
         np.testing.assert_allclose(
             np.asarray(observe(to_core(env, record.state, drawn)))[clear], expected[clear], atol=1e-5
         )
+
+
+@pytest.mark.parametrize("map_name", MAPS)
+def test_pictures_agree(map_name):
+    """A run on jaxmarl's simulator is drawn as one on the core would be."""
+    drawn = SCENARIOS[map_name].random_start
+    battle, theirs = _battle(map_name), jax.jit(adapter.make(map_name).frame)
+    ours = jax.jit(lambda state: core.frame(battle, state))
+    shots = 0
+    for record in _play(map_name, "closest")[::6]:
+        pictures = ours(to_core(upstream(map_name), record.following, drawn)), theirs(record.following)
+        for name, expected in vars(pictures[1]).items():
+            got = np.asarray(getattr(pictures[0], name))
+            np.testing.assert_allclose(got, np.asarray(expected), atol=1e-5, err_msg=name)
+        shots += int((np.asarray(pictures[1].target) >= 0).sum())
+    assert shots

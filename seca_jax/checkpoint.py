@@ -19,13 +19,10 @@ import numpy as np
 from seca_jax.compose import load
 from seca_jax.config import Config
 from seca_jax.config_check import ConfigError
+from seca_jax.devices import is_key
 from seca_jax.types import Algorithm
 
 DIRECTORY = "checkpoints"
-
-
-def _is_key(leaf: Any) -> bool:
-    return jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def to_leaves(tree: Any) -> dict[str, np.ndarray]:
@@ -36,7 +33,7 @@ def to_leaves(tree: Any) -> dict[str, np.ndarray]:
     """
     leaves = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        value = np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf, copy=True)
+        value = np.array(jax.random.key_data(leaf) if is_key(leaf) else leaf, copy=True)
         if value.size:
             leaves[jax.tree_util.keystr(path, simple=True, separator=".")] = value
     return leaves
@@ -51,14 +48,14 @@ def from_leaves(leaves: dict[str, np.ndarray], abstract: Any) -> Any:
 
     def leaf(path: Any, expected: Any) -> jax.Array:
         name = jax.tree_util.keystr(path, simple=True, separator=".")
-        is_key = _is_key(expected)
-        plain = jax.eval_shape(jax.random.key_data, expected) if is_key else expected
+        key = is_key(expected)
+        plain = jax.eval_shape(jax.random.key_data, expected) if key else expected
         value = leaves.get(name) if plain.size else np.zeros(plain.shape, plain.dtype)
         if value is None or value.shape != plain.shape or value.dtype != plain.dtype:
             found = "nothing" if value is None else f"{value.dtype}{list(value.shape)}"
             wanted = f"{plain.dtype}{list(plain.shape)}"
             raise ConfigError(f"the checkpoint does not fit this config: {name} is {found}, not {wanted}")
-        return jax.random.wrap_key_data(value) if is_key else value
+        return jax.random.wrap_key_data(value) if key else value
 
     return jax.tree_util.tree_map_with_path(leaf, abstract)
 

@@ -44,39 +44,56 @@ class SeedAxis:
 
     Seeds never talk to each other, so each device runs its share under its own ``vmap`` and waits
     for nobody. Where the seeds do not divide evenly, the last one is computed again to fill up the
-    shares (5 seeds on 2 devices: 3 and 3) and the copies are dropped; that costs no time, since the
-    fullest device decides, and changes no number.
+    shares (5 seeds on 2 devices: 3 and 3); that costs no time, since the fullest device decides, and
+    changes no number. The copies stay on the devices and are dropped on the way to the host: dropping
+    them in compiled code would make the devices exchange data, and a CPU's devices, which share the
+    threads of one pool, can wait for each other there for ever.
 
     Attributes:
-        sharding: of every array with a seed axis, between calls.
+        rows: seeds and copies, the size of the axis on the devices.
+        sharding: of every array with a seed axis on the devices.
     """
 
     def __init__(self, devices: list[jax.Device], seeds: int) -> None:
         devices = devices[:seeds]
-        self._seeds, self._rows = seeds, -(-seeds // len(devices)) * len(devices)
+        self._seeds, self.rows = seeds, -(-seeds // len(devices)) * len(devices)
         self._mesh = Mesh(np.array(devices), ("seed",))
-        spec = PartitionSpec("seed") if self._rows == seeds else PartitionSpec()
-        self.sharding = NamedSharding(self._mesh, spec)
+        self.sharding = NamedSharding(self._mesh, PartitionSpec("seed"))
 
     def map(self, function: Callable, in_axes: tuple[int | None, ...]) -> Callable:
-        """``vmap(function, in_axes)`` over the seeds, each device its share; 0 or None per argument."""
+        """``vmap(function, in_axes)`` over the rows, each device its share; 0 or None per argument."""
         specs = tuple(PartitionSpec() if axis is None else PartitionSpec("seed") for axis in in_axes)
-        shares = jax.shard_map(
+        return jax.shard_map(
             jax.vmap(function, in_axes=in_axes),
             mesh=self._mesh,
             in_specs=specs,
             out_specs=PartitionSpec("seed"),
             check_vma=False,
         )
-        if self._rows == self._seeds:
-            return shares
-        rows = np.minimum(np.arange(self._rows), self._seeds - 1)
 
-        def filled_up(*args: Any) -> Any:
-            args = [
-                arg if axis is None else jax.tree.map(lambda x: x[rows], arg)
-                for arg, axis in zip(args, in_axes, strict=True)
-            ]
-            return jax.tree.map(lambda x: x[: self._seeds], shares(*args))
+    def place(self, tree: Any) -> Any:
+        """Arrays [seeds, ...] of the host, or keys, onto the devices: [rows, ...]."""
+        filled = np.minimum(np.arange(self.rows), self._seeds - 1)
 
-        return filled_up
+        def placed(x: Any) -> jax.Array:
+            if is_key(x):
+                # Raw numbers travel: a key array would be indexed by a program on other devices
+                return jax.random.wrap_key_data(placed(np.asarray(jax.random.key_data(x))))
+            return jax.device_put(np.asarray(x)[filled], self.sharding)
+
+        return jax.tree.map(placed, tree)
+
+    def fetch(self, tree: Any) -> Any:
+        """Arrays [rows, ...] of the devices to the host: [seeds, ...], NumPy except for keys."""
+
+        def fetched(x: Any) -> Any:
+            if is_key(x):
+                return jax.random.wrap_key_data(fetched(jax.random.key_data(x)))
+            return np.asarray(x)[: self._seeds]
+
+        return jax.tree.map(fetched, tree)
+
+
+def is_key(x: Any) -> bool:
+    """Whether an array, or its ShapeDtypeStruct, holds typed PRNG keys."""
+    return jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key)

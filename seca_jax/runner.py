@@ -76,26 +76,26 @@ class Program:
     """The compiled functions of a run, each over all seeds at once.
 
     Attributes:
-        init: ``() -> (state, tally)``.
+        init: ``() -> (state, tally)``, on the devices (see :class:`~seca_jax.devices.SeedAxis`).
         chunk: ``(state, tally, n) -> (state, tally)``; its arguments are donated.
         reset: ``state -> tally``.
-        evaluate: ``(params, updates) -> {"won", "return", "length"}``, each ``[seeds, E]``.
+        evaluate: ``(params, updates) -> {"won", "return", "length"}``, each ``[seeds, E]``, NumPy.
+        place, fetch: anything with a seed axis from the host to the devices and back.
         abstract: ShapeDtypeStructs of ``{"state", "tally"}``, what a checkpoint holds.
-        seeds: numbers of the seeds, int64; ``by_seed``: the same on the devices, uint32.
-        sharding: of everything that has a seed axis.
+        seeds: numbers of the seeds, int64; by_seed: the same on the devices, uint32.
         line_updates: updates from one line of metrics.jsonl to the next.
     """
 
     def __init__(self, config: Config, env: Environment, algorithm: Algorithm, devices: list) -> None:
         self.seeds = np.arange(config.seed, config.seed + config.seeds)
         axis = SeedAxis(devices, config.seeds)
-        self.sharding = axis.sharding
+        self.place, self.fetch = axis.place, axis.fetch
         self.line_updates = line_updates(config, env)
         # An inner jit, so that the three functions below share one tracing of the step
         algorithm = algorithm._replace(train_step=jax.jit(algorithm.train_step))
 
         def compiled(function: Callable, in_axes: tuple = (0,), **options: Any) -> Callable:
-            return jax.jit(axis.map(function, in_axes), out_shardings=self.sharding, **options)
+            return jax.jit(axis.map(function, in_axes), out_shardings=axis.sharding, **options)
 
         def keys(seed: jax.Array) -> tuple[jax.Array, jax.Array]:
             train_key, eval_key = jax.random.split(jax.random.key(seed))
@@ -113,21 +113,20 @@ class Program:
                 env, algorithm.act, algorithm.initial_carry, params, key, config.eval.episodes
             )
 
-        self.by_seed = jax.device_put(self.seeds.astype(np.uint32), self.sharding)
+        self.by_seed = self.place(self.seeds.astype(np.uint32))
         initialise, test = compiled(init), compiled(evaluate, (0, 0, None))
         self.init = lambda: initialise(self.by_seed)
         self.chunk = compiled(make_chunk(algorithm), (0, 0, None), donate_argnums=(0, 1))
         self.reset = compiled(lambda state: fresh_tally(algorithm, state))
-        self.evaluate = lambda params, updates: jax.device_get(test(self.by_seed, params, np.int32(updates)))
+        self.evaluate = lambda params, updates: self.fetch(test(self.by_seed, params, np.int32(updates)))
         state, tally = jax.eval_shape(initialise, self.by_seed)
-        self.abstract = {"state": state, "tally": tally}
+        self.abstract = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((config.seeds, *x.shape[1:]), x.dtype),
+            {"state": state, "tally": tally},
+        )
         for path, leaf in jax.tree_util.tree_leaves_with_path(state):
             if leaf.size == 0:  # jaxlib 0.11 dies of them, without a word, where devices share the seeds
                 raise ValueError(f"the train state has an empty array: {jax.tree_util.keystr(path)}")
-
-    def place(self, tree: Any) -> Any:
-        """Host arrays with a leading seed axis onto the devices."""
-        return jax.device_put(tree, self.sharding)
 
 
 def line_updates(config: Config, env: Environment) -> int:
@@ -233,8 +232,8 @@ def run(
         state, tally = program.init()
     else:
         state, tally = program.place(saved["state"]), program.place(saved["tally"])
-        reporter.resume(program.seeds, np.asarray(state.steps))
-    steps, updates = np.asarray(state.steps), int(state.updates[0])
+        reporter.resume(program.seeds, saved["state"].steps)
+    steps, updates = program.fetch(state.steps), int(program.fetch(state.updates)[0])
     per_line, per_update = program.line_updates, steps_per_update(config)
 
     terminal.status(int(steps.min()), "compiling")
@@ -255,22 +254,23 @@ def run(
             state, tally = jax.block_until_ready(program.chunk(state, tally, np.int32(size)))
             took = max(time.monotonic() - clock, 1e-6)
             slice_updates = max(1, min(2 * slice_updates, int(size * SLICE_S / took)))
-            steps, updates = np.asarray(state.steps), int(state.updates[0])
+            steps, updates = program.fetch((state.steps, state.updates))
+            updates = int(updates[0])
             made = int((steps - before).sum())
             train_s, trained = train_s + took, trained + made
             terminal.status(int(steps.min()), "training", made / took)
-            if (np.asarray(tally.broken_at) >= 0).any():
+            if (program.fetch(tally.broken_at) >= 0).any():
                 status = EXIT_NON_FINITE
         step = int(steps.min())
         if status == EXIT_NON_FINITE:
-            terminal.error(_non_finite(program.seeds, np.asarray(tally.broken_at), saver))
+            terminal.error(_non_finite(program.seeds, program.fetch(tally.broken_at), saver))
         elif updates < target:  # asked to stop, in the middle of a line
-            saver.save(step, {"state": state, "tally": tally})
+            saver.save(step, program.fetch({"state": state, "tally": tally}))
             status = EXIT_INTERRUPTED
         else:
-            last = int(np.asarray(tally.since).min())
+            last = int(program.fetch(tally.since).min())
             ends = step >= config.total_steps
-            numbers = train_numbers(jax.device_get(tally), trained / train_s)
+            numbers = train_numbers(program.fetch(tally), trained / train_s)
             evaluates = ends or step // config.eval.interval > last // config.eval.interval
             if evaluates:
                 terminal.status(step, "evaluating")
@@ -281,7 +281,7 @@ def run(
                 reporter.plot()
             tally, train_s, trained = program.reset(state), 0.0, 0
             if ends or step // config.checkpoint.interval > last // config.checkpoint.interval:
-                saver.save(step, {"state": state, "tally": tally})
+                saver.save(step, program.fetch({"state": state, "tally": tally}))
 
     reporter.plot(force=True)
     if not saver.close() and status != EXIT_NON_FINITE:

@@ -139,7 +139,7 @@ def training(config: Config, env: Any, algorithm: Any, devices: list) -> Timed:
 
     def advance(n):
         held[:] = program(*held, np.int32(n))
-        total = int(jnp.sum(held[0].steps))
+        total = int(trainer.fetch(held[0].steps).sum())
         steps, made[0] = total - made[0], total
         return steps
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -216,6 +217,36 @@ def test_seeds_are_spread_over_devices_and_agree(tmp_path, metrics, seeds):
         assert f"{devices} x cpu" in done.stdout
         numbers.append(metrics(run, timing=False))
     assert numbers[0] == numbers[1]
+
+
+COLLECTIVES = """
+    import sys
+    sys.path.insert(0, {here!r})
+    import jax, numpy as np, stub
+    from seca_jax import runner
+    from seca_jax.config import Config, replace
+
+    config = replace(replace(Config(), "seeds", 3), "num_envs", 4)
+    env = stub.make_env(config)
+    program = runner.Program(config, env, stub.make_algorithm(config, env), jax.devices())
+    state, tally = program.init()
+    lowered = program.chunk.lower(state, tally, np.int32(1)), program.reset.lower(state)
+    texts = [each.compile().as_text() for each in lowered]
+    held = jax.tree.leaves(program.fetch(state))
+    assert all(leaf.shape[0] == 3 for leaf in held) and jax.tree.leaves(state)[0].shape[0] == 4
+    words = ("all-gather", "all-reduce", "all-to-all", "collective", "reduce-scatter")
+    sys.exit(", ".join(word for word in words if any(word in text for text in texts)) or 0)
+"""
+
+
+def test_devices_never_wait_for_each_other():
+    """Devices of a CPU share the threads of a pool: an exchange of data can hang for ever."""
+    script = textwrap.dedent(COLLECTIVES.format(here=os.path.dirname(stub.__file__)))
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_sigterm_saves_and_a_resumed_run_goes_on(tmp_path, metrics):

@@ -46,8 +46,7 @@ class SeedAxis:
     for nobody. Where the seeds do not divide evenly, the last one is computed again to fill up the
     shares (5 seeds on 2 devices: 3 and 3); that costs no time, since the fullest device decides, and
     changes no number. The copies stay on the devices and are dropped on the way to the host: dropping
-    them in compiled code would make the devices exchange data, and a CPU's devices, which share the
-    threads of one pool, can wait for each other there for ever.
+    them in compiled code would make the devices exchange data and wait for each other.
 
     Attributes:
         rows: seeds and copies, the size of the axis on the devices.

@@ -46,6 +46,15 @@ def agent_input(obs: jax.Array, last_action: jax.Array, num_actions: int) -> jax
     return jnp.concatenate([obs, jax.nn.one_hot(last_action, num_actions), identity], axis=-1)
 
 
+def scaled(scale: float, mode: str = "fan_in") -> nn.initializers.Initializer:
+    """Normal weights of the size that orthogonal ones would have.
+
+    Orthogonal ones take a QR factorisation, and two of those at once, batched over seeds, wait for
+    each other for ever on a CPU with two threads (jaxlib 0.10.2, LAPACK kernels).
+    """
+    return nn.initializers.variance_scaling(scale, mode, "normal")
+
+
 class Agent(nn.Module):
     """Dense -> ReLU -> GRU -> Dense, one set of parameters for all agents (Figure 3a, bottom)."""
 
@@ -64,9 +73,9 @@ class Agent(nn.Module):
         Returns:
             next hidden [..., H], masked logits [..., A].
         """
-        recurrent = self.param("recurrent", nn.initializers.orthogonal(), (self.hidden, 3 * self.hidden))
+        recurrent = self.param("recurrent", scaled(1.0, "fan_out"), (self.hidden, 3 * self.hidden))
         recurrent_bias = self.param("recurrent_bias", nn.initializers.zeros, (self.hidden,))
-        embedded = nn.Dense(self.hidden, kernel_init=nn.initializers.orthogonal(2**0.5), name="embed")(x)
+        embedded = nn.Dense(self.hidden, kernel_init=scaled(2.0), name="embed")(x)
         gates = nn.Dense(3 * self.hidden, name="gates")(nn.relu(embedded))
         reset_x, update_x, candidate_x = jnp.split(gates, 3, axis=-1)
         reset_h, update_h, candidate_h = jnp.split(hidden @ recurrent, 3, axis=-1)
@@ -75,7 +84,7 @@ class Agent(nn.Module):
         candidate = jnp.tanh(candidate_x + reset * (candidate_h + recurrent_bias))
         hidden = (1.0 - update) * candidate + update * hidden
         # Small: the untrained policy is close to uniform over the available actions.
-        head = nn.Dense(self.num_actions, kernel_init=nn.initializers.orthogonal(0.01), name="head")
+        head = nn.Dense(self.num_actions, kernel_init=scaled(1e-4), name="head")
         return hidden, jnp.where(avail, head(hidden), MASKED)
 
 

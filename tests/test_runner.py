@@ -240,7 +240,7 @@ COLLECTIVES = """
 
 
 def test_devices_never_wait_for_each_other():
-    """Devices of a CPU share the threads of a pool: an exchange of data can hang for ever."""
+    """Nothing is exchanged between them, even where the seeds do not divide evenly."""
     script = textwrap.dedent(COLLECTIVES.format(here=os.path.dirname(stub.__file__)))
     environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     done = subprocess.run(

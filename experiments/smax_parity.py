@@ -126,7 +126,7 @@ def compare(map_name: str, name: str, battles: int) -> dict:
 
 def markdown(rows: list[dict]) -> str:
     lines = [
-        "| map | allies | wins, core (95 %) | wins, upstream (95 %) | return | length | z (wins, return, length) |",
+        "| map | allies | wins, core | wins, upstream (95 %) | return | length | z (wins, return, length) |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:

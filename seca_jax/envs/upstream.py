@@ -7,7 +7,6 @@ initialises JAX's backend and prints, so it happens on the first ``make``.
 import contextlib
 import io
 import sys
-from typing import Any
 
 import jax
 import jax.numpy as jnp

@@ -26,12 +26,13 @@ SMAX_MAPS = (
     "MMM2",
 )
 OURS_ONLY = SMAX_MAPS[-3:]  # Colossi and Medivacs: upstream has neither
+PARTICLE_TASKS = ("predator_prey", "cooperative_navigation")
 PROBES = ("matrix", "one_step", "delayed", "leader")
 
 
 def names() -> list[str]:
     """Every name that ``map=`` accepts."""
-    return [*SMAX_MAPS, *PROBES]
+    return [*SMAX_MAPS, *PARTICLE_TASKS, *PROBES]
 
 
 def make(config: "Config") -> "Environment":
@@ -44,6 +45,10 @@ def make(config: "Config") -> "Environment":
         from seca_jax.envs import probes
 
         return probes.make(config.map)
+    if config.map in PARTICLE_TASKS:
+        from seca_jax.envs import particle
+
+        return particle.make(config.map)
     if config.map not in SMAX_MAPS:
         raise ValueError(f"unknown map {config.map!r}; there are {', '.join(names())}")
     options = dict(

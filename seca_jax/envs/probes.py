@@ -98,7 +98,11 @@ def make(name: str) -> Environment:
             avail=jnp.ones((num_envs, game.num_agents, game.num_actions), bool),
             # What was done first is part of the world, or the state would not be Markov.
             state=jnp.concatenate(
-                [state.private.reshape(num_envs, -1), clock[:, None], state.first * (state.time > 0)[:, None]],
+                [
+                    state.private.reshape(num_envs, -1),
+                    clock[:, None],
+                    state.first * (state.time > 0)[:, None],
+                ],
                 axis=-1,
             ),
         )

@@ -1,37 +1,20 @@
 """jaxmarl's own SMAX behind our protocol: the oracle that the batched core is measured against.
 
-One battle at a time under ``vmap``, as upstream wrote it. Importing jaxmarl takes seconds,
-initialises JAX's backend and prints, so it happens on the first ``make``.
+One battle at a time under ``vmap``, as upstream wrote it.
 """
-
-import contextlib
-import io
-import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from seca_jax.envs.base import Environment
+from seca_jax.envs.quietly import jaxmarl
 from seca_jax.envs.smax.battle import make_battle
 from seca_jax.envs.smax.frame import Frame
 from seca_jax.envs.smax.physics import targets
 from seca_jax.envs.smax.scenarios import SCENARIOS, max_steps
 from seca_jax.envs.smax.units import TABLE
 from seca_jax.types import Outcome, View
-
-
-def _smax():
-    # One of jaxmarl's modules puts sys.stdout and sys.stderr back to the interpreter's originals
-    # half-way through, so those are replaced for the duration too
-    silent, original = io.StringIO(), sys.__stdout__
-    sys.__stdout__ = silent
-    try:
-        with contextlib.redirect_stdout(silent), contextlib.redirect_stderr(sys.stderr):
-            from jaxmarl.environments import smax
-    finally:
-        sys.__stdout__ = original
-    return smax
 
 
 def scaled_state(raw: jax.Array, num_units: int, type_bits: int, size: float, cooldowns: np.ndarray):
@@ -83,7 +66,7 @@ def make(
         reward_scale: factor on rewards.
         time_limit: ``upstream`` or ``smac``, as the core's.
     """
-    smax = _smax()
+    smax = jaxmarl("environments.smax")
     limit = max_steps(SCENARIOS[map_name], time_limit)
     battle = smax.HeuristicEnemySMAX(
         scenario=smax.map_name_to_scenario(map_name),

@@ -1,0 +1,128 @@
+"""The paper's two particle tasks (Figure 2) on jaxmarl's particle worlds, behind our protocol.
+
+==========================  =======================================================================
+``predator_prey``           three predators, a faster prey that acts at random, two obstacles; the
+                            episode ends with the first touch, which pays :data:`CAPTURE` to the team
+``cooperative_navigation``  three agents, three landmarks; every step pays the negative sum of the
+                            landmarks' distances to their nearest agents; won when at the end an
+                            agent stands on every landmark
+==========================  =======================================================================
+
+An episode is :data:`LIMIT` transitions long at most. The paper gives no sizes; worlds, observations
+and the limit are jaxmarl's (``simple_tag``, ``simple_spread``), and so are the five actions: stay,
+left, right, down, up.
+"""
+
+from typing import Any, Callable, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from seca_jax.envs.base import Environment
+from seca_jax.envs.quietly import jaxmarl
+from seca_jax.types import Outcome, View
+
+LIMIT = 25  # transitions
+CAPTURE = 10.0  # reward of a capture, jaxmarl's for one touch
+MOVES = 5  # actions of every particle
+
+
+class Task(NamedTuple):
+    """What a task adds to its world."""
+
+    world: Any  # jaxmarl's environment
+    team: list[str]  # names of the agents that learn
+    others: Callable  # (key, num_envs) -> {name: action [B]} of the particles that do not
+    judge: Callable  # world state of one environment -> (reward, ended, success)
+
+
+def _touch(world: Any, state: Any, a: jax.Array, b: int) -> jax.Array:
+    return jnp.linalg.norm(state.p_pos[a] - state.p_pos[b], axis=-1) < world.rad[a] + world.rad[b]
+
+
+def _predator_prey() -> Task:
+    world = jaxmarl("environments.mpe").SimpleTagMPE(num_good_agents=1, num_adversaries=3, num_obs=2)
+    (prey,) = world.good_agents
+
+    def judge(state):
+        caught = _touch(world, state, jnp.arange(3), 3).any()
+        return CAPTURE * caught, caught, caught
+
+    def others(key, num_envs):
+        return {prey: jax.random.randint(key, (num_envs,), 0, MOVES)}
+
+    return Task(world, list(world.adversaries), others, judge)
+
+
+def _cooperative_navigation() -> Task:
+    world = jaxmarl("environments.mpe").SimpleSpreadMPE(num_agents=3, num_landmarks=3)
+
+    def judge(state):
+        apart = state.p_pos[:3, None] - state.p_pos[None, 3:]
+        nearest = jnp.min(jnp.linalg.norm(apart, axis=-1), axis=0)
+        return -jnp.sum(nearest), jnp.bool_(False), jnp.all(nearest < world.rad[0])
+
+    return Task(world, list(world.agents), lambda key, num_envs: {}, judge)
+
+
+TASKS = {"predator_prey": _predator_prey, "cooperative_navigation": _cooperative_navigation}
+
+
+def make(name: str) -> Environment:
+    """A particle task. State: positions of all particles and velocities of those that move.
+
+    Raises:
+        KeyError: no such task.
+    """
+    task = TASKS[name]()
+    world, team = task.world, task.team
+
+    def reset(key, num_envs):
+        return jax.vmap(world.reset)(jax.random.split(key, num_envs))[1]
+
+    def view(states):
+        obs = jax.vmap(world.get_obs)(states)
+        num_envs = states.step.shape[0]
+        position, velocity = states.p_pos, states.p_vel[:, : world.num_agents]
+        return View(
+            obs=jnp.stack([obs[agent] for agent in team], axis=1),
+            avail=jnp.ones((num_envs, len(team), MOVES), bool),
+            state=jnp.concatenate([x.reshape(num_envs, -1) for x in (position, velocity)], axis=-1),
+        )
+
+    def step(key, states, action):
+        others_key, key = jax.random.split(key)
+        num_envs = action.shape[0]
+        joint = {agent: action[:, i] for i, agent in enumerate(team)} | task.others(others_key, num_envs)
+        states = jax.vmap(world.step_env)(jax.random.split(key, num_envs), states, joint)[1]
+        reward, ended, success = jax.vmap(task.judge)(states)
+        late = states.step >= LIMIT
+        outcome = Outcome(
+            reward=reward.astype(jnp.float32),
+            terminated=ended,
+            truncated=late & ~ended,
+            won=success & (ended | late),
+        )
+        return states, outcome
+
+    def select(mask, a, b):
+        return jax.tree.map(lambda x, y: jnp.where(mask.reshape(-1, *[1] * (x.ndim - 1)), x, y), a, b)
+
+    def restart(key, states, ended):
+        return select(ended, reset(key, ended.shape[0]), states)
+
+    shapes = jax.eval_shape(lambda: view(reset(jax.random.key(0), 1)))
+    return Environment(
+        name=name,
+        num_agents=len(team),
+        num_actions=MOVES,
+        obs_size=shapes.obs.shape[-1],
+        state_size=shapes.state.shape[-1],
+        max_steps=LIMIT,
+        reward_scale=1.0,
+        reset=reset,
+        step=step,
+        view=view,
+        restart=restart,
+        select=select,
+    )

@@ -85,8 +85,10 @@ class ActorConfig:
 class CriticConfig:
     lr: float = key(1e-3, "Adam learning rate of the critic", above=0)
     max_grad_norm: float = key(10.0, "global-norm clip of the critic's gradient", above=0)
-    mixing: int = key(64, "width of the mixing layer that the hypernetwork feeds", low=1)
-    hypernet_hidden: str = key("32", "hidden units of the hypernetwork, or paper (as wide as its output)")
+    mixing: int = key(64, "all but coma: width of the mixing layer that the hypernetwork feeds", low=1)
+    hypernet_hidden: str = key(
+        "32", "all but coma: hidden units of the hypernetwork, or paper (as wide as its output)"
+    )
     target_interval: int = key(8, "critic updates between copies to the target critic", low=1)
     updates: int = key(2, "passes of the critic over each batch", low=1)
     minibatches: int = key(4, "ours: minibatches of environments per pass, each one critic update", low=1)
@@ -96,17 +98,22 @@ class CriticConfig:
 class CreditConfig:
     order: str = key(
         "ig-episode",
-        "who is assessed first: ig-episode, ig-1, ig-10, ig-20 (any ig-<steps>), prob, entropy, fixed",
+        "seca only: who is first: ig-episode, ig-1, ig-10, ig-20 (any ig-<steps>), prob, entropy, fixed",
     )
-    points: int = key(2, "points on each straight segment of the attribution path", low=1)
+    points: int = key(2, "seca only: points on each straight segment of the attribution path", low=1)
     path: str = key(
         "forward",
-        "path differences forward (Eq. 14) or backward (authors' code)",
+        "seca only: path differences forward (Eq. 14) or backward (authors' code)",
         choices=("forward", "backward"),
     )
-    normalise: bool = key(True, "ours: divide advantages by their standard deviation over the batch")
+    normalise: bool = key(
+        True, "ours, all but lica: divide advantages by their standard deviation over the batch"
+    )
     residual: float = key(
-        1.0, "ours: share of the TD residual y - f(s;u) added to every agent's advantage", low=0, high=1
+        1.0,
+        "ours, all but lica: share of the TD residual y - f(s;u) added to every agent's advantage",
+        low=0,
+        high=1,
     )
 
 

@@ -1,4 +1,4 @@
-"""Networks: the recurrent agent shared by all agents and the hypernetwork critic f_phi."""
+"""Networks: the recurrent agent shared by all agents, the hypernetwork critic f_phi, COMA's critic."""
 
 from typing import Any
 
@@ -160,7 +160,7 @@ class Critic(nn.Module):
     def __call__(self, state: jax.Array) -> Mixer:
         """[..., S] -> :class:`Mixer`."""
         # The first layers of all four weights read the same state: one product instead of four.
-        ends = [self.hypernet_hidden, self.hypernet_hidden + self.mixing, self.hypernet_hidden + 2 * self.mixing]
+        ends = [self.hypernet_hidden + i * self.mixing for i in range(3)]
         first = nn.Dense(self.hypernet_hidden + 3 * self.mixing, name="first")(state)
         h1, h2, h3, b1 = jnp.split(first, ends, axis=-1)
         w1 = nn.Dense(self.inputs * self.mixing, use_bias=False, name="w1")(nn.relu(h1))
@@ -182,3 +182,36 @@ def make_critic(config: Any, num_agents: int, num_actions: int) -> Critic:
         mixing=config.critic.mixing,
         hypernet_hidden=outputs if width == "paper" else int(width),
     )
+
+
+class CounterfactualCritic(nn.Module):
+    """COMA's critic: Q of each of an agent's actions, the others' fixed (Foerster et al. 2018, Fig. 1c)."""
+
+    hidden: int
+    num_actions: int
+
+    @nn.compact
+    def __call__(self, state: jax.Array, obs: jax.Array, last_action: jax.Array, v: jax.Array) -> jax.Array:
+        """One set of parameters for all agents.
+
+        Args:
+            state: [..., S].
+            obs: [..., N, O].
+            last_action: [..., N] int32, -1 at an episode's start.
+            v: [..., N, A] the others' one-hot actions, or policies where none was taken; an agent's
+                own row does not reach its own Q.
+
+        Returns:
+            [..., N, A].
+        """
+        num_agents = v.shape[-2]
+        others = v[..., None, :, :] * (1.0 - jnp.eye(num_agents))[..., None]
+        identity = jnp.broadcast_to(jnp.eye(num_agents), (*obs.shape[:-1], num_agents))
+        own = jnp.concatenate([obs, identity, others.reshape(*v.shape[:-1], -1)], axis=-1)
+        before = jax.nn.one_hot(last_action, self.num_actions)
+        shared = jnp.concatenate([state, before.reshape(*state.shape[:-1], -1)], axis=-1)
+        # One dense layer over everything, but what all agents share goes through it once.
+        x = nn.Dense(self.hidden, name="own")(own)
+        x = x + nn.Dense(self.hidden, use_bias=False, name="shared")(shared)[..., None, :]
+        x = nn.Dense(self.hidden, name="second")(nn.relu(x))
+        return nn.Dense(self.num_actions, name="head")(nn.relu(x))

@@ -8,6 +8,7 @@ import numpy as np
 
 from seca_jax import networks
 from seca_jax.algos import actor_critic, seca
+from seca_jax.algos.critic_fit import hypernetwork
 from seca_jax.config import Config
 from seca_jax.credit import attribution
 from seca_jax.envs.base import Environment
@@ -88,7 +89,7 @@ def assess(config: Config, env: Environment, params: actor_critic.Params, rollou
         rollout: leaves [T, 1, ...], one whole episode.
     """
     agent = actor_critic.make_agent(config, env)
-    critic = actor_critic.make_critic(config, env.num_agents, env.num_actions)
+    critic = hypernetwork(config, env)
 
     @jax.jit
     def look(params, rollout):
@@ -103,8 +104,9 @@ def assess(config: Config, env: Environment, params: actor_critic.Params, rollou
             rollout.start,
         )
         credit = actor_critic.Credit(
-            mixer=lambda state: critic.apply(params.critic, state),
+            mixer=lambda state: critic.at(params.critic, state),
             pieces=1,
+            reads=view.state,
             policy=jax.nn.softmax(logits),
             action=jax.nn.one_hot(rollout.action, env.num_actions),
             rollout=rollout,

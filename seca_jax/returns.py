@@ -4,6 +4,11 @@ import jax
 import jax.numpy as jnp
 
 
+def alongside(x: jax.Array, value: jax.Array) -> jax.Array:
+    """``x`` [T, B] with axes of length 1 added, to broadcast with ``value`` [T, B] or [T, B, N]."""
+    return x.reshape(*x.shape, *[1] * (value.ndim - x.ndim))
+
+
 def td_lambda(
     reward: jax.Array,
     terminated: jax.Array,
@@ -25,12 +30,13 @@ def td_lambda(
         reward: [T, B].
         terminated: [T, B] bool, transition t reached a real end.
         truncated: [T, B] bool, transition t was cut by the time limit.
-        next_value: [T, B], value of the state after transition t, before any restart.
+        next_value: [T, B], value of the state after transition t, before any restart; [T, B, N] where
+            every agent has its own.
         gamma: discount, may be traced.
         lam: lambda, may be traced.
 
     Returns:
-        [T, B].
+        as ``next_value``.
     """
 
     def backward(y_next, step):
@@ -39,7 +45,7 @@ def td_lambda(
         y = r + gamma * jnp.where(end, 0.0, mixed)
         return y, y
 
-    steps = (reward, terminated, truncated, next_value)
+    steps = (*(alongside(x, next_value) for x in (reward, terminated, truncated)), next_value)
     _, y = jax.lax.scan(backward, next_value[-1], steps, reverse=True)
     return y
 

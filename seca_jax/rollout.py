@@ -13,6 +13,7 @@ from flax import struct
 
 from seca_jax.envs.base import Environment
 from seca_jax.networks import fresh_where
+from seca_jax.returns import alongside
 from seca_jax.types import Carry, View
 
 # (params, carry, obs, avail, key) -> (action [B, N], carry, extra): extra is stacked over time
@@ -225,15 +226,15 @@ def next_value(rollout: Rollout, value: jax.Array, tail_value: jax.Array) -> jax
     """Value of the state after every transition, before any restart: what Eq. 10 bootstraps from.
 
     Args:
-        value: [T, B], value of step t's own state and action.
-        tail_value: [1 + slots, B], values of ``rollout.tail``: the view after the window's last
-            step, then the views where the time limit struck.
+        value: [T, B] or [T, B, N], value of step t's own state and action.
+        tail_value: [1 + slots, B] or [1 + slots, B, N], values of ``rollout.tail``: the view after
+            the window's last step, then the views where the time limit struck.
 
     Returns:
-        [T, B]. Meaningless where the transition terminated.
+        as ``value``. Meaningless where the transition terminated.
     """
     following = jnp.concatenate([value[1:], tail_value[:1]])
-    return jnp.where(rollout.truncated, tail_value[rollout.slot], following)
+    return jnp.where(alongside(rollout.truncated, value), tail_value[rollout.slot], following)
 
 
 def evaluate(

@@ -1,4 +1,4 @@
-"""The probe games: their rules, their analytic advantages, and that SeCA solves them."""
+"""The probe games: their rules, their analytic advantages, and who solves which."""
 
 import dataclasses
 import itertools
@@ -92,16 +92,32 @@ def test_leader_is_judged_alone_only_when_first():
         np.testing.assert_allclose(got, [actual - follower_worth, follower_worth - value], atol=1e-6)
 
 
-@pytest.mark.parametrize("name, best", [("one_step", 1.0), ("delayed", 1.0), ("leader", 1.25)])
-def test_seca_solves_it(name, best):
+def solved_by(algo, *names, slow):
+    marks = [pytest.mark.slow] if slow else []
+    return [pytest.param(algo, name, marks=marks, id=f"{algo}-{name}") for name in names]
+
+
+@pytest.mark.parametrize(
+    "algo, name",
+    solved_by("seca", "one_step", "delayed", "leader", slow=False)
+    + [
+        case
+        for algo in ("coma", "coma_newarchi", "lica")
+        for case in solved_by(algo, "leader", slow=False) + solved_by(algo, "one_step", "delayed", slow=True)
+    ],
+)
+def test_the_on_policy_learners_solve_it(algo, name):
     config = Config(
         map=name,
+        algo=algo,
         num_envs=16,
         window=10,
         lam=0.8,
-        # The paper's algorithm: one actor update a batch, sequential advantages and nothing else.
+        # The papers' algorithms: one actor update a batch, their own advantages and nothing else.
         actor=ActorConfig(hidden=16, lr=3e-3, entropy=0.02, epochs=1, minibatches=1),
-        critic=CriticConfig(mixing=16, hypernet_hidden="16", lr=3e-3, updates=2, minibatches=1, target_interval=50),
+        critic=CriticConfig(
+            mixing=16, hypernet_hidden="16", lr=3e-3, updates=2, minibatches=1, target_interval=50
+        ),
         credit=CreditConfig(normalise=False, residual=0.0),
     )
     config = dataclasses.replace(config, total_steps=64_000)
@@ -115,5 +131,5 @@ def test_seca_solves_it(name, best):
         return rollout.evaluate(env, learner.act, learner.initial_carry, state.params, state.key, 32)
 
     result = learn_and_test(jax.random.key(0))
-    np.testing.assert_allclose(result["return"], best, rtol=1e-6)
+    np.testing.assert_allclose(result["return"], probes.GAMES[name].best, rtol=1e-6)
     assert result["won"].all()

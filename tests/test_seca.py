@@ -141,7 +141,9 @@ def credit():
         tail_carry=None,
         slot=jnp.zeros(T, jnp.int32),
     )
-    return actor_critic.Credit(mixer=mixer, pieces=3, policy=policy, action=action, rollout=batch)
+    return actor_critic.Credit(
+        mixer=mixer, pieces=3, reads=batch.view.state, policy=policy, action=action, rollout=batch
+    )
 
 
 def by_hand(credit, length):

@@ -8,7 +8,12 @@ if TYPE_CHECKING:
     from seca_jax.envs.base import Environment
     from seca_jax.types import Algorithm
 
-ALGOS = {"seca": "seca_jax.algos.seca"}
+ALGOS = {
+    "seca": "seca_jax.algos.seca",
+    "coma": "seca_jax.algos.coma",
+    "coma_newarchi": "seca_jax.algos.coma_newarchi",
+    "lica": "seca_jax.algos.lica",
+}
 
 
 def names() -> list[str]:

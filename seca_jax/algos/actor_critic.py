@@ -1,11 +1,12 @@
 """The on-policy actor-critic that SeCA and its relatives share: everything but who deserves what.
 
-One update, in the paper's order: collect experience, fit the critic f_phi to TD(lambda) targets,
-let ``assign`` hand out advantages with the critic just fitted, ascend the policy gradient with
-adaptive entropy. What distinguishes an algorithm is the ``assign`` function it passes in.
+One update, in the paper's order: collect experience, fit the critic to TD(lambda) targets, set the
+actor's aim with the critic just fitted, ascend towards it with adaptive entropy. What distinguishes
+an algorithm is the critic and the aim it passes in; most aims are a policy gradient with advantages
+that an ``assign`` function hands out, :func:`by_advantage`.
 """
 
-from typing import Any, Callable
+from typing import Any, Callable, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +14,14 @@ import optax
 from flax import struct
 
 from seca_jax import rollout as rollouts
+from seca_jax.algos import critic_fit
+from seca_jax.algos.critic_fit import Evaluator
+from seca_jax.algos.descent import descend, optimiser, passes
 from seca_jax.config import Config
 from seca_jax.envs.base import Environment
-from seca_jax.networks import Agent, agent_input, initial_carry, make_critic, unroll
-from seca_jax.pieces import cut, in_pieces, num_pieces
-from seca_jax.returns import masked_mean, td_lambda
+from seca_jax.networks import Agent, agent_input, initial_carry, unroll
+from seca_jax.pieces import in_pieces
+from seca_jax.returns import alongside, masked_mean
 from seca_jax.types import Algorithm, Carry
 
 ENTROPY_FLOOR = 1e-3  # nats; below it the adaptive term stops growing instead of dividing 0 by 0
@@ -52,17 +56,17 @@ class Batch:
     start: jax.Array  # [T, B] bool
     mask: jax.Array  # [T, B] bool
     action: jax.Array  # [T, B, N] int32
-    log_prob: jax.Array  # [T, B, N] of the action, when it was taken
-    advantage: jax.Array  # [T, B, N]
+    data: Any  # what the aim's objective needs besides, leaves [T, B, ...]
     hidden: jax.Array  # [1, B, N, H] before the first step
 
 
 @struct.dataclass
 class Credit:
-    """What ``assign`` sees: the batch, from the fitted critic's point of view."""
+    """What an aim is set by: the batch, from the fitted critic's point of view."""
 
-    mixer: Callable = struct.field(pytree_node=False)  # state [..., S] -> Mixer, f at that state
+    mixer: Callable = struct.field(pytree_node=False)  # what the critic reads -> its function of v
     pieces: int = struct.field(pytree_node=False)  # in how many the batch's states are worked on
+    reads: Any  # leaves [T, B, ...], what the critic reads: the state for f_phi
     policy: jax.Array  # [T, B, N, A]
     action: jax.Array  # [T, B, N, A] one-hot
     rollout: rollouts.Rollout
@@ -70,11 +74,28 @@ class Credit:
     def at_states(self, function: Callable, *trees: Any) -> Any:
         """``function(mixer, *trees)`` at the batch's states: the hypernetwork runs once for all that
         it evaluates there. Trees and result have leaves [T, B, ...]; it sees [rows, ...]."""
-        states = self.rollout.view.state
-        return in_pieces(lambda part: function(self.mixer(part[0]), *part[1:]), (states, *trees), self.pieces)
+        trees = (self.reads, *trees)
+        return in_pieces(lambda part: function(self.mixer(part[0]), *part[1:]), trees, self.pieces)
 
 
-# Credit -> (advantage [T, B, N], f(s; u) [T, B], {metric: scalar})
+class Aim(NamedTuple):
+    """What the actor ascends, given one batch.
+
+    Attributes:
+        objective: ``(logits [T, B, N, A], Batch) -> [T, B, N]``: every agent's part of what a step is
+            worth, without the entropy; sees minibatches.
+        data: becomes ``Batch.data``.
+        metrics: scalars by name.
+    """
+
+    objective: Callable
+    data: Any
+    metrics: dict[str, jax.Array]
+
+
+# (Credit, the critic's targets) -> Aim
+SetAim = Callable[[Credit, jax.Array], Aim]
+# Credit -> (advantage [T, B, N], value of the taken actions [T, B] or [T, B, N], {metric: scalar})
 Assign = Callable[[Credit], tuple[jax.Array, jax.Array, dict[str, jax.Array]]]
 
 
@@ -118,54 +139,49 @@ def adaptive_entropy(entropy: jax.Array, counted: jax.Array, coefficient: Any, n
     return jnp.where(counted, coefficient * entropy / scale, 0.0)
 
 
-def passes(
-    update: Callable, carry: Any, batch: Any, key: jax.Array, count: int, minibatches: int
-) -> tuple[Any, Any]:
-    """``count`` passes of ``update`` over a batch, each in ``minibatches`` random sets of environments.
+def by_advantage(config: Config, assign: Assign) -> SetAim:
+    """The policy gradient of Eq. 13 with the advantages that ``assign`` hands out.
 
-    Whole environments stay together: a recurrent agent learns from unbroken sequences.
-
-    Args:
-        update: ``(carry, part) -> (carry, log)``, as in ``lax.scan``.
-        carry: its first argument.
-        batch: pytree with leaves [T, B, ...].
-        key: for shuffling; unused with one minibatch, whose order does not matter.
-        count: passes.
-        minibatches: parts of a pass; divides B.
-
-    Returns:
-        carry, logs stacked to [count, minibatches, ...].
+    One update a batch ascends log pi(u) A; more of them ascend PPO's clipped surrogate.
     """
+    reuse = config.actor.epochs * config.actor.minibatches > 1
 
-    def one(carry, key):
-        if minibatches == 1:
-            parts = jax.tree.map(lambda x: x[None], batch)
-        else:
-            num_envs = jax.tree.leaves(batch)[0].shape[1]
-            places = jax.random.permutation(key, num_envs).reshape(minibatches, -1)
-            parts = jax.tree.map(lambda x: jnp.moveaxis(jnp.take(x, places, axis=1), 1, 0), batch)
-        return jax.lax.scan(update, carry, parts)
+    def objective(logits, batch):
+        before, advantage = batch.data
+        log_prob = log_prob_of(logits, batch.action)
+        if reuse:
+            ratio = jnp.exp(log_prob - before)
+            clipped = jnp.clip(ratio, 1.0 - config.actor.clip, 1.0 + config.actor.clip)
+            return jnp.minimum(ratio * advantage, clipped * advantage)
+        return log_prob * advantage
 
-    return jax.lax.scan(one, carry, jax.random.split(key, count))
+    def aim(credit, y):
+        rollout = credit.rollout
+        gain, q, metrics = assign(credit)
+        choice = rollout.mask[..., None] & (jnp.sum(rollout.view.avail, axis=-1) > 1)
+        if config.credit.residual:
+            gain = gain + alongside(config.credit.residual * (y - q), gain)
+        spread = jnp.sqrt(masked_mean(jnp.square(gain), choice))
+        if config.credit.normalise:
+            gain = gain / (spread + 1e-6)
+        before = log_prob_of(rollout.extra, rollout.action)
+        return Aim(objective, (before, jax.lax.stop_gradient(gain)), {**metrics, "advantage_rms": spread})
+
+    return aim
 
 
-def make(config: Config, env: Environment, assign: Assign) -> Algorithm:
-    """The learner around an ``assign`` function.
+def make(config: Config, env: Environment, evaluator: Evaluator, set_aim: SetAim) -> Algorithm:
+    """The learner around a critic and an aim.
 
     Args:
         config: the run's configuration.
         env: where it learns.
-        assign: hands out the advantages of a batch.
+        evaluator: the critic.
+        set_aim: what the actor ascends, once the critic is fitted.
     """
     agent = make_agent(config, env)
-    critic = make_critic(config, env.num_agents, env.num_actions)
-    actor_tx = optax.chain(optax.clip_by_global_norm(config.actor.max_grad_norm), optax.scale_by_adam())
-    critic_tx = optax.chain(optax.clip_by_global_norm(config.critic.max_grad_norm), optax.scale_by_adam())
-    reuse = config.actor.epochs * config.actor.minibatches > 1
-
-    def pieces_of(mask):
-        length, width = mask.shape
-        return num_pieces(length, width * env.num_agents * env.num_actions * config.critic.mixing)
+    actor_tx = optimiser(config.actor.max_grad_norm)
+    critic_tx = optimiser(config.critic.max_grad_norm)
 
     def fresh_carry(num_envs):
         return initial_carry(num_envs, env.num_agents, config.actor.hidden)
@@ -178,7 +194,7 @@ def make(config: Config, env: Environment, assign: Assign) -> Algorithm:
         x = agent_input(obs, carry.last_action, env.num_actions)
         params = Params(
             actor=agent.init(actor_key, carry.hidden, x, avail),
-            critic=critic.init(critic_key, jnp.zeros((1, env.state_size))),
+            critic=evaluator.init(critic_key),
         )
         stream = None
         if config.rollout == "stream":
@@ -217,72 +233,27 @@ def make(config: Config, env: Environment, assign: Assign) -> Algorithm:
         left = 1.0 - state.steps / config.total_steps
         return final + (value - final) * jnp.clip(left, 0.0, 1.0)
 
-    def descend(tx, gradient, opt, params, lr):
-        update, opt = tx.update(gradient, opt, params)
-        return optax.apply_updates(params, jax.tree.map(lambda u: -lr * u, update)), opt
-
-    def targets(state, rollout, action):
-        """Eq. 10 with the target critic. [T, B]."""
-        value = in_pieces(
-            lambda part: critic.apply(state.target, part[0])(part[1]),
-            (rollout.view.state, action),
-            pieces_of(rollout.mask),
-        )
+    def fit_critic(state, rollout, action, lr, key):
         tail_logits, _ = logits_of(
             agent, state.params.actor, rollout.tail_carry, rollout.tail.obs, rollout.tail.avail
         )
-        tail_value = critic.apply(state.target, rollout.tail.state)(jax.nn.softmax(tail_logits))
-        return td_lambda(
-            rollout.reward,
-            rollout.terminated,
-            rollout.truncated,
-            rollouts.next_value(rollout, value, tail_value),
-            gamma=config.gamma,
-            lam=config.lam,
-        )
-
-    def fit_critic(state, rollout, action, y, lr, key):
-        def update(carry, part):
-            params, target, opt, count = carry
-
-            def errors(params, piece):
-                view_state, action, y, mask = piece
-                return jnp.sum(jnp.where(mask, jnp.square(critic.apply(params, view_state)(action) - y), 0.0))
-
-            def add(total, piece):
-                return jax.tree.map(jnp.add, total, jax.value_and_grad(errors)(params, piece)), None
-
-            mask = part[-1]
-            nothing = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
-            total, _ = jax.lax.scan(add, nothing, cut(part, pieces_of(mask)))
-            loss, gradient = jax.tree.map(lambda x: x / jnp.maximum(jnp.sum(mask), 1), total)
-            params, opt = descend(critic_tx, gradient, opt, params, lr)
-            count = count + 1
-            copy = count % config.critic.target_interval == 0
-            target = jax.tree.map(lambda p, t: jnp.where(copy, p, t), params, target)
-            return (params, target, opt, count), (loss, optax.tree.norm(gradient))
-
-        batch = (rollout.view.state, action, y, rollout.mask)
-        start = (state.params.critic, state.target, state.critic_opt, state.critic_updates)
-        (params, target, opt, count), (loss, norm) = passes(
-            update, start, batch, key, config.critic.updates, config.critic.minibatches
-        )
+        tail_policy = jax.nn.softmax(tail_logits)
+        y = critic_fit.targets(config, evaluator, state.target, rollout, action, tail_policy)
+        reads = evaluator.reads(rollout.view, rollout.last_action())
+        learned = (state.params.critic, state.target, state.critic_opt, state.critic_updates)
+        batch = (reads, action, y, rollout.mask)
+        learned, metrics = critic_fit.fit(config, evaluator, critic_tx, learned, batch, lr, key)
+        params, target, opt, count = learned
         state = state.replace(
             params=state.params.replace(critic=params), target=target, critic_opt=opt, critic_updates=count
         )
-        return state, {"critic_loss": jnp.mean(loss[0]), "critic_grad_norm": jnp.mean(norm)}
+        return state, reads, y, metrics
 
-    def actor_loss(params, batch, xi):
+    def actor_loss(params, batch, objective, xi):
         logits = unroll(
             agent, params, batch.hidden[0], batch.obs, batch.last_action, batch.avail, batch.start
         )
-        log_prob = log_prob_of(logits, batch.action)
-        if reuse:
-            ratio = jnp.exp(log_prob - batch.log_prob)
-            clipped = jnp.clip(ratio, 1.0 - config.actor.clip, 1.0 + config.actor.clip)
-            gain = jnp.minimum(ratio * batch.advantage, clipped * batch.advantage)
-        else:
-            gain = log_prob * batch.advantage
+        gain = objective(logits, batch)
         counted = batch.mask[..., None] & (jnp.sum(batch.avail, axis=-1) > 1)
         entropy = entropy_of(logits)
         bonus = adaptive_entropy(entropy, counted, xi, config.actor.normalise)
@@ -290,10 +261,11 @@ def make(config: Config, env: Environment, assign: Assign) -> Algorithm:
         loss = -masked_mean(jnp.sum(gain + bonus, axis=-1), batch.mask)
         return loss, masked_mean(entropy, counted)
 
-    def fit_actor(state, batch, lr, xi, key):
+    def fit_actor(state, batch, objective, lr, xi, key):
         def update(carry, part):
             params, opt = carry
-            (loss, entropy), gradient = jax.value_and_grad(actor_loss, has_aux=True)(params, part, xi)
+            loss_and_gradient = jax.value_and_grad(actor_loss, has_aux=True)
+            (loss, entropy), gradient = loss_and_gradient(params, part, objective, xi)
             params, opt = descend(actor_tx, gradient, opt, params, lr)
             return (params, opt), (loss, entropy, optax.tree.norm(gradient))
 
@@ -325,23 +297,17 @@ def make(config: Config, env: Environment, assign: Assign) -> Algorithm:
         if config.actor.entropy_final >= 0:
             xi = decayed(state, xi, config.actor.entropy_final)
 
-        y = targets(state, rollout, action)
-        state, critic_metrics = fit_critic(state, rollout, action, y, critic_lr, critic_key)
-
+        state, reads, y, critic_metrics = fit_critic(state, rollout, action, critic_lr, critic_key)
+        fitted = state.params.critic
         credit = Credit(
-            mixer=lambda s: critic.apply(state.params.critic, s),
-            pieces=pieces_of(rollout.mask),
+            mixer=lambda part: evaluator.at(fitted, part),
+            pieces=evaluator.pieces(rollout.mask),
+            reads=reads,
             policy=jax.nn.softmax(logits),
             action=action,
             rollout=rollout,
         )
-        gain, q, assign_metrics = assign(credit)
-        choice = rollout.mask[..., None] & (jnp.sum(rollout.view.avail, axis=-1) > 1)
-        if config.credit.residual:
-            gain = gain + config.credit.residual * (y - q)[..., None]
-        spread = jnp.sqrt(masked_mean(jnp.square(gain), choice))
-        if config.credit.normalise:
-            gain = gain / (spread + 1e-6)
+        aim = set_aim(credit, y)
         batch = Batch(
             obs=rollout.view.obs,
             last_action=rollout.last_action(),
@@ -349,11 +315,10 @@ def make(config: Config, env: Environment, assign: Assign) -> Algorithm:
             start=rollout.start,
             mask=rollout.mask,
             action=rollout.action,
-            log_prob=log_prob_of(logits, rollout.action),
-            advantage=jax.lax.stop_gradient(gain),
+            data=aim.data,
             hidden=rollout.carry.hidden[None],
         )
-        state, actor_metrics = fit_actor(state, batch, actor_lr, xi, actor_key)
+        state, actor_metrics = fit_actor(state, batch, aim.objective, actor_lr, xi, actor_key)
 
         totals = rollout.totals()
         state = state.replace(
@@ -362,7 +327,7 @@ def make(config: Config, env: Environment, assign: Assign) -> Algorithm:
             steps=state.steps + totals["sum/steps"].astype(jnp.int32),
             updates=state.updates + 1,
         )
-        metrics = {**totals, **critic_metrics, **assign_metrics, **actor_metrics, "advantage_rms": spread}
+        metrics = {**totals, **critic_metrics, **aim.metrics, **actor_metrics}
         sane = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves((state.params, metrics))]
         metrics["finite"] = jnp.all(jnp.stack(sane)).astype(jnp.float32)
         return state, metrics

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from seca_jax.algos import actor_critic
-from seca_jax.algos.actor_critic import Credit
+from seca_jax.algos.actor_critic import Credit, by_advantage
+from seca_jax.algos.critic_fit import hypernetwork
 from seca_jax.config import Config
 from seca_jax.credit import advantage, attribution, order
 from seca_jax.envs.base import Environment
@@ -73,4 +74,4 @@ def make(config: Config, env: Environment) -> Algorithm:
         moved = jnp.mean(turn != jnp.arange(env.num_agents), axis=-1)
         return gain, q, {"order_moved": jnp.mean(moved)}
 
-    return actor_critic.make(config, env, assign)
+    return actor_critic.make(config, env, hypernetwork(config, env), by_advantage(config, assign))

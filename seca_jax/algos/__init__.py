@@ -8,7 +8,12 @@ if TYPE_CHECKING:
     from seca_jax.envs.base import Environment
     from seca_jax.types import Algorithm
 
-ALGOS = {"seca": "seca_jax.algos.seca"}
+ALGOS = {
+    "seca": "seca_jax.algos.seca",
+    "qmix": "seca_jax.algos.qmix",
+    "vdn": "seca_jax.algos.vdn",
+    "qtran": "seca_jax.algos.qtran",
+}
 
 
 def names() -> list[str]:

@@ -7,7 +7,7 @@ step, numbers are exact, and thousands of episodes of several seeds fit in memor
 """
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import flashbax
 import jax
@@ -17,8 +17,10 @@ from flax import struct
 
 from seca_jax.config import Config
 from seca_jax.envs.base import Environment
-from seca_jax.rollout import Rollout
+from seca_jax.rollout import Rollout, anywhere
 from seca_jax.types import View
+
+LENGTHS = 4  # lengths that a batch can be cut to: quarters of the environment's limit
 
 
 @struct.dataclass
@@ -53,8 +55,9 @@ class Replay(NamedTuple):
         watched: the environment whose views carry, as ``state``, what is to be stored; for rollouts.
         init: ``() -> state``.
         add: ``(state, rollout) -> state``: the episodes of a rollout of ``watched``, the oldest go.
-        sample: ``(state, key) -> Batch`` of episodes drawn uniformly, with replacement, from those
-            there are; meaningless before the first ``add``.
+        sample: ``(state, key) -> Episode``: drawn uniformly, with replacement, from those there are;
+            meaningless before the first ``add``.
+        seen: ``(function, episodes) -> function(Batch)``, see :func:`seen`.
     """
 
     capacity: int
@@ -63,6 +66,7 @@ class Replay(NamedTuple):
     init: Any
     add: Any
     sample: Any
+    seen: Any
 
 
 def batch_axes(env: Environment) -> Any:
@@ -139,6 +143,31 @@ def unpack(env: Environment, axes: Any, episode: Episode) -> Batch:
     )
 
 
+def seen(env: Environment, axes: Any, function: Callable[[Batch], Any], episode: Episode) -> Any:
+    """``function`` of the batch, without most of the padding that follows its longest episode.
+
+    Battles are mostly far shorter than their limit, and time is what training costs. Compiled code needs
+    fixed lengths, so it holds ``function`` for a few of them, and the shortest that does is run.
+    """
+    limit = episode.reward.shape[1]
+    lengths = sorted({-(-limit * part // LENGTHS) for part in range(1, LENGTHS + 1)})
+
+    def at_length(length: int) -> Callable[[Episode], Any]:
+        def run(episode: Episode) -> Any:
+            short = episode.replace(
+                world=jax.tree.map(lambda x: x[:, : length + 1], episode.world),
+                action=episode.action[:, :length],
+                reward=episode.reward[:, :length],
+            )
+            return function(unpack(env, axes, short))
+
+        return run
+
+    # Counted so that vmapped seeds share one branch: the one that the longest of all needs
+    branch = sum(anywhere(episode.length > length).astype(jnp.int32) for length in lengths[:-1])
+    return jax.lax.switch(branch, [at_length(length) for length in lengths], episode)
+
+
 def blank(env: Environment) -> Episode:
     """One stored episode of ``env``, all zeros, without a leading axis."""
     world = jax.eval_shape(lambda key: watch(env).view(env.reset(key, 1)).state, jax.random.key(0))
@@ -188,5 +217,6 @@ def make(config: Config, env: Environment) -> Replay:
         watched=watch(env),
         init=lambda: buffer.init(blank(env)),
         add=lambda state, rollout: buffer.add(state, pack(rollout, env.num_actions)),
-        sample=lambda state, key: unpack(env, axes, buffer.sample(state, key).experience),
+        sample=lambda state, key: buffer.sample(state, key).experience,
+        seen=lambda function, episode: seen(env, axes, function, episode),
     )

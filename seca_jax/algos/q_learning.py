@@ -127,17 +127,14 @@ def make(config: Config, env: Environment, method: Method) -> Algorithm:
         action = explore(key, action, avail, epsilon).astype(jnp.int32)
         return action, Carry(hidden, action), ()
 
-    def learn(params, target, opt, batch, lr):
+    def gradient_of(params, target, batch):
         theirs = unroll(agent, target.agent, batch.view.obs, batch.last_action)
 
         def loss(params):
             own = unroll(agent, params.agent, batch.view.obs, batch.last_action)
             return method.loss(params, target, own, theirs, batch)
 
-        gradient, metrics = jax.grad(loss, has_aux=True)(params)
-        change, opt = tx.update(gradient, opt, params)
-        params = optax.apply_updates(params, jax.tree.map(lambda c: -lr * c, change))
-        return params, opt, {**metrics, "grad_norm": optax.tree.norm(gradient)}
+        return jax.grad(loss, has_aux=True)(params)
 
     def train_step(state):
         rollout_key, replay_key, key = jax.random.split(state.key, 3)
@@ -157,8 +154,12 @@ def make(config: Config, env: Environment, method: Method) -> Algorithm:
             lr = lr * jnp.clip(1.0 - state.steps / config.total_steps, 0.0, 1.0)
 
         def update(carry, key):
-            params, opt, metrics = learn(carry[0], state.target, carry[1], replay.sample(memory, key), lr)
-            return (params, opt), metrics
+            params, opt = carry
+            episodes = replay.sample(memory, key)
+            gradient, metrics = replay.seen(lambda batch: gradient_of(params, state.target, batch), episodes)
+            change, opt = tx.update(gradient, opt, params)
+            params = optax.apply_updates(params, jax.tree.map(lambda c: -lr * c, change))
+            return (params, opt), {**metrics, "grad_norm": optax.tree.norm(gradient)}
 
         keys = jax.random.split(replay_key, config.q.updates)
         (params, opt), metrics = jax.lax.scan(update, (state.params, state.opt), keys)

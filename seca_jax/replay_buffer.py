@@ -190,18 +190,18 @@ def capacity(config: Config, env: Environment) -> int:
     """Episodes that each seed keeps: ``q.episodes``, or as many as fit its share of ``q.memory``.
 
     Raises:
-        ValueError: the episodes of one update do not fit.
+        ValueError: the episodes of one rollout or of one update do not fit.
     """
-    one = episode_bytes(env)
+    one, least = episode_bytes(env), max(config.num_envs, config.q.batch)
+    if config.q.episodes < least:
+        raise ValueError(f"q.episodes={config.q.episodes}: must be at least num_envs and q.batch, {least}")
     fitting = config.q.memory * 2**20 // config.seeds // one
-    if fitting < config.num_envs:
-        needed = -(-config.num_envs * one * config.seeds // 2**20)
+    if fitting < least:
+        needed = -(-least * one * config.seeds // 2**20)
         raise ValueError(
-            f"q.memory={config.q.memory}: {needed} MiB are needed for num_envs={config.num_envs} "
-            f"episodes of {env.name} and {config.seeds} seeds"
+            f"q.memory={config.q.memory}: {config.seeds} seeds with {least} episodes of {env.name} each "
+            f"need {needed} MiB"
         )
-    if config.q.episodes < config.num_envs:
-        raise ValueError(f"q.episodes={config.q.episodes}: must be at least num_envs={config.num_envs}")
     return min(config.q.episodes, fitting)
 
 

@@ -33,8 +33,8 @@ def nopt_error(chosen_sum: jax.Array, chosen_joint: jax.Array, value: jax.Array)
     return jnp.minimum(chosen_sum - jax.lax.stop_gradient(chosen_joint) + value, 0.0)
 
 
-def make(config: Config, env: Environment) -> Algorithm:
-    """The QTRAN-base learner of a run."""
+def method(config: Config, env: Environment) -> q_learning.Method:
+    """Double Q-learning of the joint value, and the two constraints at its batches."""
     joint, state_value = JointQ(), StateValue()
 
     def init(key):
@@ -64,4 +64,9 @@ def make(config: Config, env: Environment) -> Algorithm:
         metrics = {"critic_loss": td, "opt_loss": opt, "nopt_loss": nopt, "q": masked_mean(q, batch.mask)}
         return td + OPT * opt + NOPT * nopt, metrics
 
-    return q_learning.make(config, env, q_learning.Method(init, loss))
+    return q_learning.Method(init, loss)
+
+
+def make(config: Config, env: Environment) -> Algorithm:
+    """The QTRAN-base learner of a run."""
+    return q_learning.make(config, env, method(config, env))

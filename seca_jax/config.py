@@ -118,6 +118,21 @@ class CreditConfig:
 
 
 @dataclass(frozen=True)
+class QConfig:
+    lr: float = key(5e-4, "learning rate of agents and mixer", above=0)
+    optimiser: str = key("adam", "adam, or rmsprop (PyMARL's)", choices=("adam", "rmsprop"))
+    max_grad_norm: float = key(10.0, "global-norm clip of the gradient", above=0)
+    epsilon: float = key(1.0, "share of random actions at the start", low=0, high=1)
+    epsilon_final: float = key(0.05, "share of random actions from epsilon_steps on", low=0, high=1)
+    epsilon_steps: int = key(50_000, "environment steps over which epsilon falls linearly", low=1)
+    target_interval: int = key(200, "episodes between copies to the target networks", low=1)
+    updates: int = key(8, "updates after every num_envs episodes", low=1)
+    batch: int = key(32, "episodes replayed in an update", low=1)
+    episodes: int = key(5000, "newest episodes that the replay buffer keeps, memory permitting", low=1)
+    memory: int = key(1024, "MiB that the replay buffers of all seeds may take up together", low=1)
+
+
+@dataclass(frozen=True)
 class EvalConfig:
     interval: int = key(100_000, "environment steps of one seed between evaluations", low=1)
     episodes: int = key(32, "whole greedy episodes per evaluation and seed", low=1)
@@ -173,6 +188,7 @@ class Config:
     actor: ActorConfig = group(ActorConfig, "policy and its update")
     critic: CriticConfig = group(CriticConfig, "centralised critic and its update")
     credit: CreditConfig = group(CreditConfig, "credit assignment")
+    q: QConfig = group(QConfig, "value-based learners (qmix, vdn, qtran) and their replay")
     eval: EvalConfig = group(EvalConfig, "greedy evaluation")
     log: LogConfig = group(LogConfig, "logging")
     checkpoint: CheckpointConfig = group(CheckpointConfig, "checkpoints")

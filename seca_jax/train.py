@@ -32,6 +32,7 @@ holds one numbered directory for each. A resumed run keeps its stored config; it
 Exit status: 0 done, 2 bad input, 3 stopped on a non-finite value, 4 the last checkpoint could not be
 written, 130 interrupted after saving (a second Ctrl-C aborts at once).
 """
+LARGE_STATE = 2**26  # bytes; more, a replay buffer mostly, is worth a word
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "jaxmarl", "orbax-checkpoint", "numpy")
 
 
@@ -124,6 +125,8 @@ def train(config: Config, argv: list[str]) -> int:
         ConfigError: it cannot start; nothing has been written.
     """
     # Imported here, not above: --help and bad input must not wait for JAX
+    import jax
+
     from seca_jax import checkpoint, interrupt, logger, runner
     from seca_jax.devices import configure
 
@@ -157,6 +160,9 @@ def train(config: Config, argv: list[str]) -> int:
     if changed:
         terminal.warn(f"other versions than before, numbers may differ: {', '.join(changed)}")
     terminal.say(f"{config.algo} on {config.map}, {config.seeds} seeds, {origin['device']}: {run_dir}")
+    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(program.abstract["state"]))
+    if size > LARGE_STATE:
+        terminal.say(f"the state, and every checkpoint of it, is up to {size / 2**20:,.0f} MiB")
     wandb = logger.Wandb(
         run_dir,
         mode=config.wandb.mode,

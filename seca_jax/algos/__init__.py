@@ -13,6 +13,9 @@ ALGOS = {
     "coma": "seca_jax.algos.coma",
     "coma_newarchi": "seca_jax.algos.coma_newarchi",
     "lica": "seca_jax.algos.lica",
+    "qmix": "seca_jax.algos.qmix",
+    "vdn": "seca_jax.algos.vdn",
+    "qtran": "seca_jax.algos.qtran",
 }
 
 

@@ -186,7 +186,8 @@ def test_episode_loop_stops_when_all_have_ended(agent):
     collect = lambda key: rollout.collect_episodes(  # noqa: E731
         env, greedy_policy(agent[0]), agent[1], initial_carry(2, 2, 4), key, 2
     )
-    for batch in (jax.jit(collect)(jax.random.key(0)), jax.jit(jax.vmap(collect))(jax.random.split(jax.random.key(0), 2))):
+    seeds = jax.random.split(jax.random.key(0), 2)
+    for batch in (jax.jit(collect)(jax.random.key(0)), jax.jit(jax.vmap(collect))(seeds)):
         reward = np.asarray(batch.reward).reshape(-1, 500, 2)[0]
         assert (reward[:3] > 0).all() and (reward[3:] == 0).all()
 

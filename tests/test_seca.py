@@ -27,7 +27,9 @@ VARIANTS = {
 
 
 def config_of(**changes):
-    plain = dict(actor=PLAIN, critic=CriticConfig(**CRITIC), credit=CreditConfig(normalise=False, residual=0.0))
+    plain = dict(
+        actor=PLAIN, critic=CriticConfig(**CRITIC), credit=CreditConfig(normalise=False, residual=0.0)
+    )
     return Config(**{**SMALL, **plain, **changes})
 
 
@@ -97,7 +99,9 @@ def test_initialising_needs_no_lapack():
 
 
 def test_losses_that_explode_are_reported():
-    config = config_of(critic=CriticConfig(**CRITIC, lr=1e30), actor=ActorConfig(hidden=8, epochs=1, minibatches=1, lr=1e30))
+    config = config_of(
+        critic=CriticConfig(**CRITIC, lr=1e30), actor=ActorConfig(hidden=8, epochs=1, minibatches=1, lr=1e30)
+    )
     learner = algos.make(config, probes.make(config.map))
     state = learner.init(jax.random.key(0))
     finite = []

@@ -1,0 +1,79 @@
+"""Redraws every figure and table from the stored results: python experiments/draw.py
+
+For each figure and scale found under experiments/results/: <figure>-<scale>.png, .md and .json (the
+format that marl-eval reads).
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import summary
+from figures import FIGURES, SCALES, Panel
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def stored(place: Path, panel: Panel) -> dict[str, summary.Curves]:
+    """Curves of a panel by label, of those runs that have been trained."""
+    found = {}
+    for run in panel.runs:
+        path = place / run.map / run.name
+        if (path / "metrics.jsonl").exists():
+            found[run.label] = summary.load(path, panel.metric)
+    return found
+
+
+def draw(path: Path, panels: list[tuple[Panel, dict[str, summary.Curves]]], title: str) -> None:
+    """Median and quartiles of every curve."""
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(4.6 * columns, 3.4 * rows + 0.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    labels = list(dict.fromkeys(label for _, curves in panels for label in curves))
+    for axes, (panel, curves) in zip(grid.flat, panels):
+        for label, own in curves.items():
+            colour = f"C{labels.index(label) % 10}"
+            lower, median, upper = np.quantile(own.values, (0.25, 0.5, 0.75), axis=0)
+            axes.plot(own.steps, median, color=colour, label=label)
+            axes.fill_between(own.steps, lower, upper, color=colour, alpha=0.2, linewidth=0)
+        axes.set_title(panel.title)
+        axes.set_xlabel("environment steps per seed")
+        axes.set_ylabel(panel.axis)
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False, fontsize=8)
+        if "win rate" in panel.axis:
+            axes.set_ylim(-0.02, 1.02)
+    for axes in list(grid.flat)[len(panels) :]:
+        axes.set_axis_off()
+    figure.savefig(path, dpi=130)
+
+
+def main() -> None:
+    for name, panels in FIGURES.items():
+        for scale in SCALES:
+            place = RESULTS / name / scale
+            found = [(panel, curves) for panel in panels if (curves := stored(place, panel))]
+            if not found:
+                continue
+            target = RESULTS / f"{name}-{scale}"
+            draw(target.with_suffix(".png"), found, f"{name}, {scale}: median and quartiles over seeds")
+            parts, documents = [], {}
+            for metric in dict.fromkeys(panel.metric for panel, _ in found):
+                own = [(panel, curves) for panel, curves in found if panel.metric == metric]
+                runs = {(panel.title, label): c for panel, curves in own for label, c in curves.items()}
+                parts.append(f"{own[0][0].axis}\n\n{summary.table(runs)}\n\n{summary.over_maps(runs)}\n")
+                documents |= {metric: summary.marl_eval(runs, metric)}
+            target.with_suffix(".md").write_text("\n".join(parts))
+            target.with_suffix(".json").write_text(json.dumps(documents))
+            print(target.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""The paper's figures as lists of runs: what is compared on which map, and with which budget."""
+
+from typing import NamedTuple
+
+MAPS = ("2s3z", "1c3s5z", "2c_vs_64zg", "3s_vs_5z", "MMM2", "3s5z_vs_3s6z")
+# Steps of a seed on a battle map. The paper trains 32 M steps on the first two maps, 64 M on the others.
+SCALES = {"small": 1_000_000, "full": 10_000_000, "paper": 64_000_000}
+
+
+class Run(NamedTuple):
+    """One curve."""
+
+    label: str  # in the legend
+    name: str  # in paths
+    map: str
+    words: tuple[str, ...]  # of the training command, besides map, total_steps and out
+
+
+class Panel(NamedTuple):
+    """One set of axes."""
+
+    title: str
+    metric: str  # of metrics.jsonl
+    axis: str  # what the metric is called
+    runs: tuple[Run, ...]
+
+
+def _algorithms(map_name: str, labels: dict[str, str]) -> tuple[Run, ...]:
+    return tuple(Run(label, algo, map_name, (f"algo={algo}",)) for algo, label in labels.items())
+
+
+def _orders(map_name: str, *orders: str) -> tuple[Run, ...]:
+    names = {"ig-episode": "seca"}  # SeCA's default: the run that other panels show
+    return tuple(
+        Run(f"SeCA, {order}", names.get(order, f"seca-{order}"), map_name, (f"credit.order={order}",))
+        for order in orders
+    )
+
+
+def _battle(map_name: str, runs: tuple[Run, ...], title: str = "") -> Panel:
+    return Panel(title or map_name, "test/win_rate", "greedy win rate", runs)
+
+
+ADVANTAGES = {"seca": "SeCA", "coma_newarchi": "COMA-newArchi", "coma": "COMA"}
+
+FIGURES: dict[str, tuple[Panel, ...]] = {
+    "figure2": (
+        Panel(
+            "Predator-Prey", "test/length", "steps until capture", _algorithms("predator_prey", ADVANTAGES)
+        ),
+        Panel(
+            "Cooperative Navigation",
+            "test/return",
+            "return",
+            _algorithms("cooperative_navigation", ADVANTAGES),
+        ),
+    ),
+    "figure4": (
+        _battle("MMM2", _algorithms("MMM2", ADVANTAGES), "(a) advantages, MMM2"),
+        _battle("MMM2", _orders("MMM2", "fixed", "prob", "entropy", "ig-1"), "(b) orders, MMM2"),
+        _battle("MMM2", _orders("MMM2", "ig-1", "ig-10", "ig-20", "ig-episode"), "(c) stages, MMM2"),
+    ),
+    "figure5": tuple(
+        _battle(
+            name,
+            _algorithms(
+                name, {"seca": "SeCA", "coma": "COMA", "lica": "LICA", "qmix": "QMIX", "qtran": "QTRAN"}
+            ),
+        )
+        for name in MAPS
+    ),
+}
+
+# 5,000 episodes of 25 steps; captures end episodes early, so Predator-Prey makes more of them.
+PARTICLE_STEPS = 125_000
+PARTICLE_WORDS = (
+    "num_envs=16",
+    "window=25",
+    "eval.interval=5_000",
+    "eval.episodes=256",
+    "log.interval=5_000",
+)
+
+
+def settings(run: Run, scale: str) -> tuple[str, ...]:
+    """The words of a run's training command that depend on the scale."""
+    if run.map in ("predator_prey", "cooperative_navigation"):
+        return (f"total_steps={PARTICLE_STEPS}", *PARTICLE_WORDS)
+    steps = 32_000_000 if scale == "paper" and run.map in MAPS[:2] else SCALES[scale]
+    preset = ("preset=paper",) if scale == "paper" else ()
+    return (*preset, f"total_steps={steps}")

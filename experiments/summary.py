@@ -1,0 +1,134 @@
+"""What curves add up to: final and best values with intervals, area, steps to a threshold; as tables.
+
+All intervals are 95 %, from a stratified bootstrap over seeds (10,000 draws, seed 0).
+"""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+DRAWS = 10_000
+LAST = 0.1  # share of the evaluations, the last ones, whose mean is the final value
+
+
+class Curves(NamedTuple):
+    """Evaluations of one run."""
+
+    steps: np.ndarray  # [P]
+    values: np.ndarray  # [seeds, P]
+    hours: float  # wall clock of all seeds together
+
+
+def load(run_dir: Path, metric: str) -> Curves:
+    """Curves of a finished run; only the steps at which every seed was evaluated."""
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    by_seed: dict[int, dict[int, float]] = {}
+    for line in lines:
+        if metric in line:
+            by_seed.setdefault(line["seed"], {})[line["step"]] = line[metric]
+    steps = sorted(set.intersection(*(set(own) for own in by_seed.values())))
+    values = np.array([[own[step] for step in steps] for own in by_seed.values()])
+    return Curves(np.array(steps), values, max(line["wall_s"] for line in lines) / 3600)
+
+
+def interval(scores: list[np.ndarray], statistic: Any) -> tuple[float, float]:
+    """Bootstrap interval of ``statistic`` over seeds.
+
+    Args:
+        scores: one array of a score per seed for each task; seeds are drawn within each.
+        statistic: [draws, total seeds] -> [draws].
+    """
+    random = np.random.default_rng(0)
+    drawn = [own[random.integers(0, len(own), (DRAWS, len(own)))] for own in scores]
+    low, high = np.quantile(statistic(np.concatenate(drawn, axis=1)), (0.025, 0.975))
+    return float(low), float(high)
+
+
+def mean(values: np.ndarray) -> np.ndarray:
+    """Mean over the last axis."""
+    return values.mean(axis=-1)
+
+
+def interquartile_mean(values: np.ndarray) -> np.ndarray:
+    """Mean of the middle half, over the last axis; a quarter, rounded down, is cut off at either end."""
+    ordered = np.sort(values, axis=-1)
+    cut = values.shape[-1] // 4
+    return ordered[..., cut : values.shape[-1] - cut].mean(axis=-1)
+
+
+def final(curves: Curves) -> np.ndarray:
+    """Mean of each seed's last evaluations, [seeds]."""
+    count = max(1, round(LAST * len(curves.steps)))
+    return curves.values[:, -count:].mean(axis=1)
+
+
+def area(curves: Curves) -> np.ndarray:
+    """Area under each seed's curve divided by the steps: its average height, [seeds]."""
+    width = np.diff(curves.steps)
+    heights = (curves.values[:, 1:] + curves.values[:, :-1]) / 2
+    return (heights * width).sum(axis=1) / width.sum()
+
+
+def steps_to(curves: Curves, threshold: float) -> float:
+    """Steps after which the median over seeds first reaches a threshold; NaN where it never does."""
+    reached = np.flatnonzero(np.median(curves.values, axis=0) >= threshold)
+    return float(curves.steps[reached[0]]) if len(reached) else float("nan")
+
+
+def short(steps: float) -> str:
+    """3_200_000 -> 3.2M; NaN -> never."""
+    if np.isnan(steps):
+        return "never"
+    return f"{steps / 1e6:.2f}M" if steps >= 1e6 else f"{steps / 1e3:.0f}k"
+
+
+def table(runs: dict[tuple[str, str], Curves]) -> str:
+    """Markdown, a row for every (map, label): win rates or whatever else the curves show."""
+    lines = [
+        "| map | method | seeds | steps | final (95 %) | best (95 %) | area | to 50 % | to 80 % | hours |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for (task, label), curves in runs.items():
+        cells = []
+        for scores in (final(curves), curves.values.max(axis=1)):
+            low, high = interval([scores], mean)
+            cells.append(f"{scores.mean():.2f} ({low:.2f} to {high:.2f})")
+        thresholds = [short(steps_to(curves, t)) for t in (0.5, 0.8)]
+        lines.append(
+            f"| {task} | {label} | {len(curves.values)} | {short(curves.steps[-1])} | "
+            + " | ".join([*cells, f"{area(curves).mean():.2f}", *thresholds, f"{curves.hours:.2f}"])
+            + " |"
+        )
+    return "\n".join(lines)
+
+
+def over_maps(runs: dict[tuple[str, str], Curves]) -> str:
+    """Markdown: interquartile mean of the final values over all maps and seeds, for methods on all maps."""
+    tasks = {task for task, _ in runs}
+    lines = ["| method | interquartile mean (95 %) |", "| --- | --- |"]
+    for label in dict.fromkeys(label for _, label in runs):
+        scores = [final(curves) for (_, own), curves in runs.items() if own == label]
+        if len(scores) == len(tasks):
+            low, high = interval(scores, interquartile_mean)
+            lines.append(
+                f"| {label} | {interquartile_mean(np.concatenate(scores)):.2f} ({low:.2f} to {high:.2f}) |"
+            )
+    return "\n".join(lines)
+
+
+def marl_eval(runs: dict[tuple[str, str], Curves], metric: str, environment: str = "smax") -> dict[str, Any]:
+    """The document that marl-eval reads: environment > task > algorithm > seed > step > metric."""
+    document: dict[str, Any] = {}
+    for (task, label), curves in runs.items():
+        seeds = {}
+        for seed, values in enumerate(curves.values):
+            own = {
+                f"step_{i}": {"step_count": int(step), metric: [float(value)]}
+                for i, (step, value) in enumerate(zip(curves.steps, values))
+            }
+            own["absolute_metrics"] = {metric: [float(values.max())]}
+            seeds[f"seed_{seed}"] = own
+        document.setdefault(environment, {}).setdefault(task, {})[label] = seeds
+    return document

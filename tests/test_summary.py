@@ -1,0 +1,87 @@
+"""What curves add up to, against numbers computed by hand."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+
+
+@pytest.fixture(scope="module")
+def summary():
+    sys.path.insert(0, str(EXPERIMENTS))
+    try:
+        import summary
+    finally:
+        sys.path.remove(str(EXPERIMENTS))
+    return summary
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Two seeds; seed 1 lacks the evaluation at step 5."""
+    curves = {0: {0: 0.0, 5: 0.3, 10: 0.4, 20: 0.6}, 1: {0: 0.0, 10: 0.8, 20: 1.0}}
+    lines = [
+        {"step": step, "seed": seed, "wall_s": 36.0 * step, "test/win_rate": value}
+        for seed, own in curves.items()
+        for step, value in own.items()
+    ]
+    lines.append({"step": 15, "seed": 0, "wall_s": 1.0, "train/entropy": 1.0})
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return tmp_path
+
+
+def test_curves_by_hand(summary, run):
+    curves = summary.load(run, "test/win_rate")
+    np.testing.assert_array_equal(curves.steps, [0, 10, 20])
+    np.testing.assert_allclose(curves.values, [[0, 0.4, 0.6], [0, 0.8, 1.0]])
+    assert curves.hours == pytest.approx(0.2)
+    np.testing.assert_allclose(summary.final(curves), [0.6, 1.0])
+    np.testing.assert_allclose(summary.area(curves), [(2 + 5) / 20, (4 + 9) / 20])
+    # medians 0, 0.6, 0.8
+    assert summary.steps_to(curves, 0.5) == 10 and summary.steps_to(curves, 0.8) == 20
+    assert np.isnan(summary.steps_to(curves, 0.9)) and summary.short(summary.steps_to(curves, 0.9)) == "never"
+
+
+def test_interquartile_mean_by_hand(summary):
+    assert summary.interquartile_mean(np.array([9.0, 1, 2, 3, 4, 5, -7, 100])) == pytest.approx(14 / 4)
+    assert summary.interquartile_mean(np.array([1.0, 2, 6])) == pytest.approx(3)
+
+
+def test_bootstrap_interval(summary):
+    low, high = summary.interval([np.array([0.0, 1.0])], summary.mean)
+    assert (low, high) == (0.0, 1.0)  # each end has probability 1/4
+    assert summary.interval([np.full(5, 0.7)], summary.mean) == pytest.approx((0.7, 0.7))
+    # Drawn within tasks: a task's seeds never stand in for another's
+    low, high = summary.interval([np.zeros(3), np.ones(3)], summary.mean)
+    assert (low, high) == (0.5, 0.5)
+
+
+def test_tables_and_the_document_for_marl_eval(summary, run):
+    runs = {("3m", "SeCA"): summary.load(run, "test/win_rate")}
+    row = summary.table(runs).splitlines()[2]
+    assert row.startswith("| 3m | SeCA | 2 |")
+    assert "0.80 (0.60 to 1.00)" in row
+    document = summary.marl_eval(runs, "win_rate")
+    seed = document["smax"]["3m"]["SeCA"]["seed_1"]
+    assert seed["step_1"] == {"step_count": 10, "win_rate": [0.8]}
+    assert seed["absolute_metrics"] == {"win_rate": [1.0]}
+
+
+def test_figures_name_real_maps_and_keys(summary):
+    from seca_jax import compose, envs
+
+    sys.path.insert(0, str(EXPERIMENTS))
+    try:
+        import figures
+    finally:
+        sys.path.remove(str(EXPERIMENTS))
+    for panels in figures.FIGURES.values():
+        for run in (run for panel in panels for run in panel.runs):
+            assert run.map in envs.names()
+            for scale in figures.SCALES:
+                words = [f"map={run.map}", *run.words, *figures.settings(run, scale)]
+                assert compose.compose(compose.parse(words)).map == run.map

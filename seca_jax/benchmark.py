@@ -127,7 +127,7 @@ def run(options: Options, configs: list[Config], argv: list[str]) -> dict[str, A
     from seca_jax import devices, throughput
     from seca_jax.train import provenance
 
-    used = devices.configure(configs[0].device)
+    used = devices.configure(configs[0].device, configs[0].seeds)
     console, progress = Console(highlight=False), Console(stderr=True, highlight=False, soft_wrap=True)
     console.width = max(console.width, WIDTH)  # a narrow pipe would cut the numbers off
     origin = provenance(used, argv)

@@ -152,7 +152,7 @@ def test_config_yaml_survives_the_round_trip(tmp_path):
         ("actor.lr=nan", "actor.lr=nan: expected a number"),
         ("log.progress=3", "log.progress=3: expected true or false"),
         ("map=3n", f"map=3n: unknown (did you mean 3m?); one of {MAPS}"),
-        ("algo=secca", f"algo=secca: unknown; one of {', '.join(algos.names())}"),
+        ("algo=secca", f"algo=secca: unknown (did you mean seca?); one of {', '.join(algos.names())}"),
         ("preset=papers", "preset=papers: unknown; one of default, paper"),
         ("rollout=streams", "rollout=streams: unknown; one of stream, episode"),
         ("device=cuda", "device=cuda: unknown; one of auto, cpu, gpu, tpu"),

@@ -81,7 +81,8 @@ def test_figures_name_real_maps_and_keys(summary):
         sys.path.remove(str(EXPERIMENTS))
     runs = {run for panels in figures.FIGURES.values() for panel in panels for run in panel.runs}
     assert {run.map for run in runs} <= set(envs.names())
-    # Every distinct set of words once: composing takes a while
-    every = {(run.words, figures.settings(run, scale)) for run in runs for scale in figures.SCALES}
-    for words in {(*own, *scaled) for own, scaled in every}:
+    # Every distinct set of words once, on one scale: composing takes a while
+    every = {(*run.words, *figures.settings(run, "small")) for run in runs}
+    every |= {figures.settings(next(iter(runs)), scale) for scale in figures.SCALES}
+    for words in every:
         assert compose.compose(compose.parse(list(words)))

@@ -1,12 +1,13 @@
 # make train   creates .venv, installs, trains a small map and leaves a learning curve
 # make test    runs the tests in the same environment
+# make figures redraws the experiments' pictures and tables from stored results
 PYTHON ?= python3
 VENV ?= .venv
 RUN ?= runs/3m/seca/make-train
 BIN := $(VENV)/bin
 SETTINGS ?= map=3m seeds=2 total_steps=300000 eval.interval=40000 log.interval=8192
 
-.PHONY: install train test lint
+.PHONY: install train test figures lint
 
 install: $(VENV)/.installed
 
@@ -25,6 +26,9 @@ train: install
 
 test: install
 	$(BIN)/python -m pytest
+
+figures: install
+	$(BIN)/python experiments/draw.py
 
 lint: install
 	$(BIN)/python -m ruff check seca_jax tests experiments

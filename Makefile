@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN ?= runs/3m/seca/make-train
 BIN := $(VENV)/bin
-SETTINGS ?= map=3m seeds=2 total_steps=300000 eval.interval=40000 log.interval=8192
+SETTINGS ?= map=3m seeds=2 total_steps=1_000_000 eval.interval=100_000
 
 .PHONY: install train test figures lint
 

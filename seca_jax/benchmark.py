@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 WHATS = ("env", "rollout", "train")
 ENV_MAPS = "2s3z,3s5z_vs_3s6z,27m_vs_30m,2c_vs_64zg"
 ENV_SIZES = "32,256,2048"
-WIDTH = 116  # characters of the table
+WIDTH = 124  # characters of the table
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ PIECE = {"cpu": 2**19}
 PIECE_ELSEWHERE = 2**27
 
 
-def num_pieces(length: int, floats: int) -> int:
-    """Equal pieces to cut ``length`` rows into, of ``floats`` numbers each, to keep to the limit."""
-    limit = PIECE.get(jax.default_backend(), PIECE_ELSEWHERE)
+def num_pieces(length: int, floats: int, limits: dict[str, int] = PIECE) -> int:
+    """Equal pieces to cut ``length`` rows into, of ``floats`` numbers each, to keep to the backend's limit."""
+    limit = limits.get(jax.default_backend(), PIECE_ELSEWHERE)
     fitting = (n for n in range(1, length + 1) if length % n == 0 and length // n * floats <= limit)
     return next(fitting, length)
 

@@ -12,12 +12,16 @@ from seca_jax.envs.smax import physics, spawn
 from seca_jax.envs.smax.battle import DT, Battle, Noise, State, figure, make_battle
 from seca_jax.envs.smax.frame import Frame
 from seca_jax.envs.smax.scenarios import SCENARIOS, max_steps
+from seca_jax.pieces import num_pieces
 from seca_jax.types import Outcome, View
 
 OBSERVATIONS = ("unit_list", "conic")
 STATES = ("scaled", "raw")
 OPPONENTS = ("closest", "random")
 TIME_LIMITS = ("upstream", "smac")
+# Pairs of units that a CPU works on at a time. Measured with 2,048 battles on two cores: 2c_vs_64zg 2.7
+# times, 27m_vs_30m 1.4 times as fast as all at once; smaller parts gain no more.
+PAIRS = {"cpu": 2**21}
 
 
 def draw_noise(battle: Battle, key: jax.Array, num_envs: int, *, aim: bool) -> Noise:
@@ -59,6 +63,29 @@ def transition(battle: Battle, state: State, action: jax.Array, noise: Noise) ->
         truncated=(state.step >= battle.max_steps) & ~terminated,
         won=won,
     )
+
+
+def transition_in_parts(
+    battle: Battle, state: State, action: jax.Array, noise: Noise
+) -> tuple[State, Outcome]:
+    """:func:`transition`, so many battles at a time as fit a CPU's cache with all pairs of their units."""
+    num_envs = action.shape[0]
+    parts = num_pieces(num_envs, battle.num_units**2, PAIRS)
+    if parts == 1:
+        return transition(battle, state, action, noise)
+
+    def cut(x):  # [..., B] -> [parts, ..., B / parts]
+        return jnp.moveaxis(x.reshape(*x.shape[:-1], parts, -1), -2, 0)
+
+    def join(x):
+        x = jnp.moveaxis(x, 0, -2)
+        return x.reshape(*x.shape[:-2], num_envs)
+
+    def part(own):
+        state, action, noise = own
+        return transition(battle, state, action.T, noise)
+
+    return jax.tree.map(join, jax.lax.map(part, jax.tree.map(cut, (state, action.T, noise))))
 
 
 def select(mask: jax.Array, a: State, b: State) -> State:
@@ -117,7 +144,7 @@ def make(
 
     def step(key: jax.Array, current: State, action: jax.Array) -> tuple[State, Outcome]:
         noise = draw_noise(battle, key, current.step.shape[0], aim=opponent == "random")
-        current, outcome = transition(battle, current, action, noise)
+        current, outcome = transition_in_parts(battle, current, action, noise)
         return current, outcome.replace(reward=outcome.reward * reward_scale)
 
     def view(current: State) -> View:

@@ -12,7 +12,7 @@ PIECE_ELSEWHERE = 2**27
 
 
 def num_pieces(length: int, floats: int, limits: dict[str, int] = PIECE) -> int:
-    """Equal pieces to cut ``length`` rows into, of ``floats`` numbers each, to keep to the backend's limit."""
+    """Equal pieces to cut ``length`` rows into, of ``floats`` numbers each, to keep to the limit."""
     limit = limits.get(jax.default_backend(), PIECE_ELSEWHERE)
     fitting = (n for n in range(1, length + 1) if length % n == 0 and length // n * floats <= limit)
     return next(fitting, length)

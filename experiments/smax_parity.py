@@ -111,11 +111,11 @@ def wilson(rate: float, battles: int, z: float = 1.96) -> tuple[float, float]:
     return (centre - half) / scale, (centre + half) / scale
 
 
-def compare(map_name: str, name: str, battles: int) -> dict:
+def compare(map_name: str, name: str, battles: int, seed: int) -> dict:
     """One row: both simulators' means, and differences in standard errors."""
     policy = scripted.POLICIES[name]
-    ours = sample(core_player(map_name, policy), battles, seed=1)
-    theirs = sample(upstream_player(map_name, policy), battles, seed=2)
+    ours = sample(core_player(map_name, policy), battles, seed)
+    theirs = sample(upstream_player(map_name, policy), battles, seed + 1)
     pooled = (ours["win_rate"] + theirs["win_rate"]) / 2
     spread = math.sqrt(max(pooled * (1 - pooled), 1e-12) * (1 / ours["battles"] + 1 / theirs["battles"]))
     z = {"win_rate": (ours["win_rate"] - theirs["win_rate"]) / spread}
@@ -145,16 +145,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--maps", nargs="+", default=["3m", "2s3z", "3s_vs_5z", "smacv2_5_units"])
     parser.add_argument("--battles", type=int, default=10_000, help="a side, per map and policy")
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("experiments/results/smax_parity"))
     arguments = parser.parse_args()
     rows = []
     for map_name in arguments.maps:
         for name in POLICIES:
-            rows.append(compare(map_name, name, arguments.battles))
+            rows.append(compare(map_name, name, arguments.battles, arguments.seed))
             print(markdown(rows[-1:]).splitlines()[-1], flush=True)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     versions = {name: version(name) for name in ("jax", "jaxmarl")}
-    document = {"versions": versions, "battles": arguments.battles, "rows": rows}
+    document = {"versions": versions, "battles": arguments.battles, "seed": arguments.seed, "rows": rows}
     arguments.out.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n")
     arguments.out.with_suffix(".md").write_text(
         f"{arguments.battles} battles a side; {versions}. Returns and lengths: core / upstream.\n\n"

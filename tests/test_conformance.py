@@ -15,6 +15,7 @@ TINY = {
     "map": "leader", "num_envs": 4, "window": 5, "total_steps": 1_000, "actor.hidden": 8,
     "actor.epochs": 1, "actor.minibatches": 2, "critic.mixing": 8, "critic.hypernet_hidden": "8",
     "critic.updates": 1, "critic.minibatches": 2, "critic.target_interval": 3,
+    "q.updates": 2, "q.batch": 4, "q.episodes": 12,
 }  # fmt: skip
 TOTALS = {f"sum/{name}" for name in ("steps", "episodes", "wins", "return", "length")}
 
@@ -88,6 +89,12 @@ def test_state_is_full_and_keeps_its_form(trained):
 
 def test_the_step_is_traced_once(trained):
     assert trained.traces == 1
+
+
+def test_initialising_needs_no_lapack(trained):
+    """Two LAPACK kernels at once, batched over seeds, can hang a CPU with two threads."""
+    lowered = jax.jit(jax.vmap(trained.learner.init)).lower(jax.random.split(jax.random.key(0), 2))
+    assert "lapack" not in lowered.as_text()
 
 
 def test_saved_and_restored_it_goes_on_exactly(trained):

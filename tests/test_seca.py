@@ -90,14 +90,6 @@ def test_the_step_is_traced_once(trained):
     assert traces == 1
 
 
-def test_initialising_needs_no_lapack():
-    """Two LAPACK kernels at once, batched over seeds, can hang a CPU with two threads."""
-    config = config_of()
-    learner = algos.make(config, probes.make(config.map))
-    lowered = jax.jit(jax.vmap(learner.init)).lower(jax.random.split(jax.random.key(0), 2))
-    assert "lapack" not in lowered.as_text()
-
-
 def test_losses_that_explode_are_reported():
     config = config_of(
         critic=CriticConfig(**CRITIC, lr=1e30), actor=ActorConfig(hidden=8, epochs=1, minibatches=1, lr=1e30)

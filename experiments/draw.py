@@ -68,7 +68,10 @@ def main() -> None:
             for metric in dict.fromkeys(panel.metric for panel, _ in found):
                 own = [(panel, curves) for panel, curves in found if panel.metric == metric]
                 runs = {(panel.title, label): c for panel, curves in own for label, c in curves.items()}
-                parts.append(f"{own[0][0].axis}\n\n{summary.table(runs)}\n\n{summary.over_maps(runs)}\n")
+                thresholds = (0.5, 0.8) if "win rate" in own[0][0].axis else ()
+                parts.append(
+                    f"{own[0][0].axis}\n\n{summary.table(runs, thresholds)}\n\n{summary.over_maps(runs)}\n"
+                )
                 documents |= {metric: summary.marl_eval(runs, metric)}
             target.with_suffix(".md").write_text("\n".join(parts))
             target.with_suffix(".json").write_text(json.dumps(documents))

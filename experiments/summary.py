@@ -84,23 +84,28 @@ def short(steps: float) -> str:
     return f"{steps / 1e6:.2f}M" if steps >= 1e6 else f"{steps / 1e3:.0f}k"
 
 
-def table(runs: dict[tuple[str, str], Curves]) -> str:
-    """Markdown, a row for every (map, label): win rates or whatever else the curves show."""
-    lines = [
-        "| map | method | seeds | steps | final (95 %) | best (95 %) | area | to 50 % | to 80 % | hours |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+def with_interval(scores: np.ndarray) -> str:
+    """Mean of a score per seed, and its interval."""
+    low, high = interval([scores], mean)
+    return f"{scores.mean():.2f} ({low:.2f} to {high:.2f})"
+
+
+def table(runs: dict[tuple[str, str], Curves], thresholds: tuple[float, ...]) -> str:
+    """Markdown, a row for every (map, label).
+
+    With ``thresholds``, for what is better the higher it is: best values and the steps to each of them.
+    """
+    names = ["map", "method", "seeds", "steps", "final (95 %)"]
+    names += ["best (95 %)", *(f"to {t:.0%}" for t in thresholds)] if thresholds else []
+    names += ["area", "hours"]
+    lines = ["| " + " | ".join(names) + " |", "| --- " * len(names) + "|"]
     for (task, label), curves in runs.items():
-        cells = []
-        for scores in (final(curves), curves.values.max(axis=1)):
-            low, high = interval([scores], mean)
-            cells.append(f"{scores.mean():.2f} ({low:.2f} to {high:.2f})")
-        thresholds = [short(steps_to(curves, t)) for t in (0.5, 0.8)]
-        lines.append(
-            f"| {task} | {label} | {len(curves.values)} | {short(curves.steps[-1])} | "
-            + " | ".join([*cells, f"{area(curves).mean():.2f}", *thresholds, f"{curves.hours:.2f}"])
-            + " |"
-        )
+        cells = [task, label, str(len(curves.values)), short(curves.steps[-1]), with_interval(final(curves))]
+        if thresholds:
+            cells += [with_interval(curves.values.max(axis=1))]
+            cells += [short(steps_to(curves, t)) for t in thresholds]
+        cells += [f"{area(curves).mean():.2f}", f"{curves.hours:.2f}"]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

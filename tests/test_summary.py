@@ -62,9 +62,9 @@ def test_bootstrap_interval(summary):
 
 def test_tables_and_the_document_for_marl_eval(summary, run):
     runs = {("3m", "SeCA"): summary.load(run, "test/win_rate")}
-    row = summary.table(runs).splitlines()[2]
+    row = summary.table(runs, (0.5, 0.9)).splitlines()[2]
     assert row.startswith("| 3m | SeCA | 2 |")
-    assert "0.80 (0.60 to 1.00)" in row
+    assert "0.80 (0.60 to 1.00)" in row and "| never |" in row
     document = summary.marl_eval(runs, "win_rate")
     seed = document["smax"]["3m"]["SeCA"]["seed_1"]
     assert seed["step_1"] == {"step_count": 10, "win_rate": [0.8]}

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+import search
+
 MAPS = ("2s3z", "1c3s5z", "2c_vs_64zg", "3s_vs_5z", "MMM2", "3s5z_vs_3s6z")
 # Steps of a seed on a battle map. The paper trains 32 M steps on the first two maps, 64 M on the others.
 SCALES = {"small": 1_000_000, "full": 10_000_000, "paper": 64_000_000}
@@ -41,6 +43,14 @@ def _battle(map_name: str, runs: tuple[Run, ...], title: str = "") -> Panel:
     return Panel(title or map_name, "test/win_rate", "greedy win rate", runs)
 
 
+def _question(map_name: str, question: str) -> Panel:
+    runs = tuple(
+        Run(search.label(words), search.name(words), map_name, search.command(map_name, words))
+        for words in ((), *search.QUESTIONS[question])
+    )
+    return _battle(map_name, runs, f"{question}, {map_name}")
+
+
 ADVANTAGES = {"seca": "SeCA", "coma_newarchi": "COMA-newArchi", "coma": "COMA"}
 
 FIGURES: dict[str, tuple[Panel, ...]] = {
@@ -69,6 +79,9 @@ FIGURES: dict[str, tuple[Panel, ...]] = {
         )
         for name in MAPS
     ),
+    "search": tuple(
+        _question(map_name, question) for map_name in search.BUDGET for question in search.QUESTIONS
+    ),
 }
 
 # 5,000 episodes of 25 steps; captures end episodes early, so Predator-Prey makes more of them.
@@ -87,5 +100,7 @@ def settings(run: Run, scale: str) -> tuple[str, ...]:
     if run.map in ("predator_prey", "cooperative_navigation"):
         return (f"total_steps={PARTICLE_STEPS}", *PARTICLE_WORDS)
     steps = 32_000_000 if scale == "paper" and run.map in MAPS[:2] else SCALES[scale]
+    if any(word.startswith("total_steps=") for word in run.words):
+        return ()  # the run has a budget of its own
     preset = ("preset=paper",) if scale == "paper" else ()
     return (*preset, f"total_steps={steps}")

@@ -46,7 +46,7 @@ def _battle(map_name: str, runs: tuple[Run, ...], title: str = "") -> Panel:
 def _question(map_name: str, question: str) -> Panel:
     runs = tuple(
         Run(search.label(words), search.name(words), map_name, search.command(map_name, words))
-        for words in ((), *search.QUESTIONS[question])
+        for words in search.QUESTIONS[question]
     )
     return _battle(map_name, runs, f"{question}, {map_name}")
 

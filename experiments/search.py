@@ -30,28 +30,27 @@ BUDGET: dict[str, Words] = {
     "3m": ("seeds=4", "total_steps=1_000_000", "eval.interval=200_000", "eval.episodes=512"),
     "2s3z": ("seeds=4", "total_steps=300_000", "eval.interval=50_000", "eval.episodes=512"),
 }
+START_WORDS: Words = ()
+FASTER: Words = ("actor.lr=3e-3",)
 QUESTIONS: dict[str, tuple[Words, ...]] = {
     "learning rates": (
+        START_WORDS,
         ("actor.lr=3e-4",),
-        ("actor.lr=3e-3",),
-        ("actor.lr=3e-3", "critic.lr=3e-3"),
+        FASTER,
+        (*FASTER, "critic.lr=3e-3"),
         ("lr_decay=true",),
     ),
-    "exploration": (("actor.entropy=0",), ("actor.entropy=0.02",), ("actor.normalise=batch",)),
+    "exploration": (START_WORDS, ("actor.entropy=0",), ("actor.entropy=0.02",)),
+    "batch": (FASTER, (*FASTER, "num_envs=32"), (*FASTER, "num_envs=128")),
+    "bootstrap": (FASTER, (*FASTER, "lam=0.8"), (*FASTER, "lam=0.9", "critic.target_interval=1")),
     "credit": (
-        ("credit.residual=0",),
-        ("credit.residual=0.5",),
-        ("credit.order=fixed",),
-        ("credit.path=backward",),
+        FASTER,
+        (*FASTER, "credit.residual=0.5"),
+        (*FASTER, "credit.order=fixed"),
+        (*FASTER, "credit.path=backward"),
     ),
-    "bootstrap": (("lam=0.8",), ("critic.target_interval=1",), ("critic.target_interval=32",)),
-    "batch": (("num_envs=128", "window=32"), ("num_envs=32",), ("num_envs=128",)),
-    "reuse": (
-        ("actor.epochs=4",),
-        ("actor.epochs=1", "actor.minibatches=1"),
-        ("actor.clip=0.1",),
-    ),
-    "size": (("actor.hidden=128",), ("critic.hypernet_hidden=128",)),
+    "reuse": (FASTER, (*FASTER, "actor.epochs=4"), (*FASTER, "actor.clip=0.1")),
+    "size": (FASTER, (*FASTER, "critic.hypernet_hidden=128"), (*FASTER, "actor.hidden=128")),
 }
 
 

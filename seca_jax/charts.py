@@ -11,7 +11,7 @@ import numpy as np
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#333333")
 DASHES = ("", "7 3", "2 3")  # every time the colours start again
 WIDTH, HEIGHT = 460, 270  # of the viewBox: a phone shows it at 3/4 size, a laptop a little enlarged
-LEFT, RIGHT, TOP, BOTTOM = 54, 12, 10, 38
+LEFT, RIGHT, TOP, BOTTOM = 62, 12, 10, 38
 HOVERS = 40  # most points of a curve that tell their numbers
 
 

@@ -25,7 +25,7 @@ p { margin: 8px 0; max-width: 75ch; overflow-wrap: anywhere }
 a { color: var(--link) }
 .soft { color: var(--soft) }
 .warn { background: #fff4e0; border-left: 4px solid #d98200; padding: 8px 12px }
-.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 12px;
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(130px, 1fr)); gap: 12px;
   margin: 20px 0; padding: 0; list-style: none }
 .tiles li { background: var(--wash); border: 1px solid var(--line); border-radius: 6px; padding: 10px 12px }
 .tiles b { display: block; font-size: 1.5rem; line-height: 1.25; font-variant-numeric: tabular-nums }
@@ -51,8 +51,8 @@ th, td { padding: 5px 14px 5px 0; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--line) }
 th { font-weight: 600; border-bottom: 2px solid var(--line); white-space: nowrap }
 td.number, th.number { text-align: right; white-space: nowrap }
-td { max-width: 46ch; min-width: 4ch; overflow-wrap: anywhere }
-td:first-child { min-width: 9ch }
+td { max-width: 46ch; overflow-wrap: break-word }
+td.wide { min-width: 15rem }
 svg.interval { width: 120px; height: 14px; display: block; margin-top: 5px }
 details { border: 1px solid var(--line); border-radius: 6px; margin: 8px 0; padding: 0 14px }
 summary { cursor: pointer; padding: 9px 0; font-weight: 600; overflow-wrap: anywhere }
@@ -141,6 +141,7 @@ def table(
     *,
     numbers: Sequence[int] = (),
     html: Sequence[int] = (),
+    wide: Sequence[int] = (),
 ) -> str:
     """A table that scrolls by itself where the page is too narrow for it.
 
@@ -149,12 +150,13 @@ def table(
         rows: cells as text.
         numbers: columns set flush right.
         html: columns whose cells are HTML already.
+        wide: columns of sentences.
     """
 
     def cells(row: Sequence[str], tag: str, ready: Sequence[int]) -> str:
-        kind = [' class="number"' if i in numbers else "" for i in range(len(row))]
+        kind = {**dict.fromkeys(numbers, ' class="number"'), **dict.fromkeys(wide, ' class="wide"')}
         return "".join(
-            f"<{tag}{kind[i]}>{cell if i in ready else escape(str(cell))}</{tag}>"
+            f"<{tag}{kind.get(i, '')}>{cell if i in ready else escape(str(cell))}</{tag}>"
             for i, cell in enumerate(row)
         )
 

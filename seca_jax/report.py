@@ -78,7 +78,7 @@ def overview(runs: Sequence[report_run.Run], names: Sequence[str]) -> str:
                 f"{run.step:,}",
                 f"{won[0]:.3f}" if won else "",
                 won[1] if won else "",
-                f"{returned[0]:.3g}" if returned else "",
+                "" if returned is None else f"{returned:.3g}",
             )
         )
     columns = ("run", "map", "seeds", "steps", "win rate", "measured by", "return")

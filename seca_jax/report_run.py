@@ -31,7 +31,10 @@ PICTURES = (
         "contributions and places in the credit order over one episode",
     ),
 )
-NOT_SETTINGS = ("map", "algo", "preset", "out", "name", "resume", "log.progress", "provenance")
+# Where and how a run is watched, not what it computes; and what its title says already
+NOT_SETTINGS = ("map", "algo", "preset", "out", "name", "resume", "log.progress") + tuple(
+    name for name, _ in keys() if name.startswith("wandb.")
+)
 NO_POINTS = (np.zeros(0), np.zeros((3, 0)))  # steps and band of a curve without data
 POINTS = 200  # most points of a curve: the page stays small and a screen shows no more
 
@@ -82,8 +85,9 @@ def read(run_dir: str | Path) -> Run:
         missing = [name for name in ("map", "algo", "seeds", "total_steps") if name not in config]
         if missing:
             raise ValueError(f"it lacks {missing[0]}")
-        if not isinstance(config["total_steps"], int) or not isinstance(provenance, dict):
-            raise ValueError("total_steps or provenance is of another type")
+        for value, kind in ((config["seeds"], int), (config["total_steps"], int), (provenance, dict)):
+            if not isinstance(value, kind):
+                raise ValueError(f"{value!r} is no {kind.__name__}")
         path = place / logger.METRICS
         lines = [line for line in logger.read_metrics(place) if {"step", "seed", "wall_s"} <= {*line}]
         path = place / FILES["json"]
@@ -101,21 +105,8 @@ def read(run_dir: str | Path) -> Run:
 
 
 def last_evaluation(run: Run, name: str) -> dict[int, float]:
-    """Value of a metric by seed at the last step at which every seed has it; empty where there is none."""
-    by_step: dict[int, dict[int, float]] = {}
-    for line in run.lines:
-        if name in line:
-            by_step.setdefault(line["step"], {})[line["seed"]] = line[name]
-    seeds = {line["seed"] for line in run.lines}
-    whole = [step for step, own in by_step.items() if own.keys() == seeds]
-    if whole:
-        return by_step[max(whole)]
-    # Whole-episode rollouts: seeds stop at steps of their own
-    latest: dict[int, float] = {}
-    for line in run.lines:
-        if name in line:
-            latest[line["seed"]] = line[name]
-    return latest
+    """Each seed's last value of a metric; empty where there is none."""
+    return {line["seed"]: line[name] for line in run.lines if name in line}
 
 
 def curve(run: Run, name: str, label: str) -> charts.Curve:
@@ -134,26 +125,25 @@ def win_rate(run: Run) -> tuple[float, str] | None:
     return statistics.median(final.values()), f"last evaluation of training, {episodes} episodes of each seed"
 
 
-def final_return(run: Run) -> tuple[float, str] | None:
-    """(median over seeds of the final greedy return, how it was measured); None: not measured."""
+def final_return(run: Run) -> float | None:
+    """Median over seeds of the final greedy return, measured as the win rate is; None: not measured."""
     if run.evaluation:
-        middle = statistics.median(seed["return"] for seed in run.evaluation["seeds"])
-        return middle, f"{run.evaluation['episodes']} greedy episodes of each seed"
+        return statistics.median(seed["return"] for seed in run.evaluation["seeds"])
     final = last_evaluation(run, "test/return")
-    return (statistics.median(final.values()), "last evaluation of training") if final else None
+    return statistics.median(final.values()) if final else None
 
 
 def headline(run: Run) -> str:
     """The numbers on top."""
-    seeds, total, items = int(run.config["seeds"]), run.config["total_steps"], []
-    over = "median over seeds; " if seeds > 1 else ""
+    seeds, total, items = run.config["seeds"], run.config["total_steps"], []
+    over = "median over seeds" if seeds > 1 else ""
     if won := win_rate(run):
-        items.append((f"{won[0]:.2f}", "greedy win rate", over + won[1]))
-    if returned := final_return(run):
-        items.append((f"{returned[0]:.3g}", "greedy return", over + returned[1]))
+        items.append((f"{won[0]:.2f}", "greedy win rate", over))
+    if (returned := final_return(run)) is not None:
+        items.append((f"{returned:.3g}", "greedy return", over))
     if lengths := last_evaluation(run, "test/length"):
         value = f"{statistics.median(lengths.values()):.3g}"
-        items.append((value, "steps a greedy episode", over + "last evaluation of training"))
+        items.append((value, "steps a greedy episode", over))
     items.append((str(seeds), "seeds" if seeds != 1 else "seed", f"first seed {run.config.get('seed', 0)}"))
     of = "of each seed" if run.step >= total else f"of {total:,} asked for"
     items.append((charts.short(run.step), "environment steps", of))
@@ -267,7 +257,7 @@ def configuration(run: Run) -> str:
         group = name.partition(".")[0] if "." in name else "run"
         groups.setdefault(group, []).append((name, shown(value), documented.get(name, "")))
     folds = [
-        page.fold(f"{group} ({len(rows)})", page.table(("key", "value", "meaning"), rows))
+        page.fold(f"{group} ({len(rows)})", page.table(("key", "value", "meaning"), rows, wide=(2,)))
         for group, rows in groups.items()
     ]
     return head + "".join(folds)
@@ -317,12 +307,15 @@ def sections(run: Run) -> str:
 
 
 def differences(runs: Sequence[Run], labels: Sequence[str]) -> str:
-    """A table of the keys in which runs differ; nothing where they do not."""
+    """A table of the keys in which runs differ, or a word where they do not.
+
+    A run stored before a key existed lacks it ("-"), which alone makes no difference.
+    """
     names = list(dict.fromkeys(name for run in runs for name in run.config if name not in NOT_SETTINGS))
     rows = []
     for name in names:
         values = [shown(run.config[name]) if name in run.config else "-" for run in runs]
-        if len(set(values)) > 1:
+        if len(set(values) - {"-"}) > 1:
             rows.append((name, *values))
     if not rows:
         return page.paragraph("The runs have the same configuration but for map, learner and preset.", "soft")

@@ -72,7 +72,9 @@ def render(figure: str, scale: str, results: Path = RESULTS) -> str:
     if not runs:
         raise ConfigError(f"{figure} scale={scale}: no stored runs; {command} trains them")
     title = f"{figure}, {scale}"
-    labels = {(run.map, run.name): f"{run.map}, {run.label}" for panel in panels for run in panel.runs}
+    labels: dict[Key, str] = {}
+    for run in (run for panel in panels for run in panel.runs):
+        labels.setdefault((run.map, run.name), f"{run.map}, {run.label}")
     idents = {key: f"run-{i}" for i, key in enumerate(runs)}
     shown = [panel for panel in panels if any((run.map, run.name) in runs for run in panel.runs)]
     differing = []

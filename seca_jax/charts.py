@@ -54,18 +54,16 @@ def chart(
     *,
     limits: tuple[float, float] | None = None,
     log: bool = False,
-    first_style: int = 0,
 ) -> str:
     """A ``<figure>``: title, legend and curves over environment steps.
 
     Args:
         title: what is drawn.
-        curves: those without points are left out.
+        curves: those without points are left out, and the others keep their colours.
         limits: of the vertical axis; None: what the curves need.
         log: a logarithmic vertical axis, where all values are positive.
-        first_style: number of the first curve's colour.
     """
-    styled = [(curve, style(first_style + i)) for i, curve in enumerate(curves) if len(curve.steps)]
+    styled = [(curve, style(i)) for i, curve in enumerate(curves) if len(curve.steps)]
     if not styled:
         return f'<figure class="chart"><figcaption>{escape(title)}: no numbers yet</figcaption></figure>'
     scale = _Scale([curve for curve, _ in styled], limits, log)

@@ -27,6 +27,19 @@ def stored(place: Path, panel: Panel) -> dict[str, summary.Curves]:
     return found
 
 
+def by_metric(
+    found: list[tuple[Panel, dict[str, summary.Curves]]],
+) -> list[tuple[str, str, dict[tuple[str, str], summary.Curves], tuple[float, ...]]]:
+    """Curves by (panel's title, label) for each metric: (its name, what it is called, curves, thresholds)."""
+    parts = []
+    for metric in dict.fromkeys(panel.metric for panel, _ in found):
+        own = [(panel, curves) for panel, curves in found if panel.metric == metric]
+        runs = {(panel.title, label): c for panel, curves in own for label, c in curves.items()}
+        axis = own[0][0].axis
+        parts.append((metric, axis, runs, (0.5, 0.8) if "win rate" in axis else ()))
+    return parts
+
+
 def draw(path: Path, panels: list[tuple[Panel, dict[str, summary.Curves]]], title: str) -> None:
     """Median and quartiles of every curve."""
     columns = min(3, len(panels))
@@ -65,13 +78,8 @@ def main() -> None:
             target = RESULTS / f"{name}-{scale}"
             draw(target.with_suffix(".png"), found, f"{name}, {scale}: median and quartiles over seeds")
             parts, documents = [], {}
-            for metric in dict.fromkeys(panel.metric for panel, _ in found):
-                own = [(panel, curves) for panel, curves in found if panel.metric == metric]
-                runs = {(panel.title, label): c for panel, curves in own for label, c in curves.items()}
-                thresholds = (0.5, 0.8) if "win rate" in own[0][0].axis else ()
-                parts.append(
-                    f"{own[0][0].axis}\n\n{summary.table(runs, thresholds)}\n\n{summary.over_maps(runs)}\n"
-                )
+            for metric, axis, runs, thresholds in by_metric(found):
+                parts.append(f"{axis}\n\n{summary.table(runs, thresholds)}\n\n{summary.over_maps(runs)}\n")
                 documents |= {metric: summary.marl_eval(runs, metric)}
             target.with_suffix(".md").write_text("\n".join(parts))
             target.with_suffix(".json").write_text(json.dumps(documents))

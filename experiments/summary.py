@@ -90,37 +90,55 @@ def with_interval(scores: np.ndarray) -> str:
     return f"{scores.mean():.2f} ({low:.2f} to {high:.2f})"
 
 
+def markdown(rows: list[list[str]]) -> str:
+    """A table of rows of cells, the first of them the columns' names."""
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([lines[0], "| --- " * len(rows[0]) + "|", *lines[1:]])
+
+
 def table(runs: dict[tuple[str, str], Curves], thresholds: tuple[float, ...]) -> str:
-    """Markdown, a row for every (map, label).
+    """:func:`rows` as Markdown."""
+    return markdown(rows(runs, thresholds))
+
+
+def rows(runs: dict[tuple[str, str], Curves], thresholds: tuple[float, ...]) -> list[list[str]]:
+    """Names of the columns, then a row for every (map, label).
 
     With ``thresholds``, for what is better the higher it is: best values and the steps to each of them.
     """
     names = ["map", "method", "seeds", "steps", "final (95 %)"]
     names += ["best (95 %)", *(f"to {t:.0%}" for t in thresholds)] if thresholds else []
     names += ["area", "hours"]
-    lines = ["| " + " | ".join(names) + " |", "| --- " * len(names) + "|"]
+    found = [names]
     for (task, label), curves in runs.items():
         cells = [task, label, str(len(curves.values)), short(curves.steps[-1]), with_interval(final(curves))]
         if thresholds:
             cells += [with_interval(curves.values.max(axis=1))]
             cells += [short(steps_to(curves, t)) for t in thresholds]
         cells += [f"{area(curves).mean():.2f}", f"{curves.hours:.2f}"]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        found.append(cells)
+    return found
 
 
 def over_maps(runs: dict[tuple[str, str], Curves]) -> str:
-    """Markdown: interquartile mean of the final values over all maps and seeds, for methods on all maps."""
+    """:func:`rows_over_maps` as Markdown."""
+    return markdown(rows_over_maps(runs))
+
+
+def rows_over_maps(runs: dict[tuple[str, str], Curves]) -> list[list[str]]:
+    """Interquartile mean of the final values over all maps and seeds, for methods on all maps.
+
+    Names of the columns, then a row for every such method.
+    """
     tasks = {task for task, _ in runs}
-    lines = ["| method | interquartile mean (95 %) |", "| --- | --- |"]
+    found = [["method", "interquartile mean (95 %)"]]
     for label in dict.fromkeys(label for _, label in runs):
         scores = [final(curves) for (_, own), curves in runs.items() if own == label]
         if len(scores) == len(tasks):
             low, high = interval(scores, interquartile_mean)
-            lines.append(
-                f"| {label} | {interquartile_mean(np.concatenate(scores)):.2f} ({low:.2f} to {high:.2f}) |"
-            )
-    return "\n".join(lines)
+            middle = interquartile_mean(np.concatenate(scores))
+            found.append([label, f"{middle:.2f} ({low:.2f} to {high:.2f})"])
+    return found
 
 
 def marl_eval(runs: dict[tuple[str, str], Curves], metric: str, environment: str = "smax") -> dict[str, Any]:

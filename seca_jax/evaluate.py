@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from seca_jax.compose import parse
-from seca_jax.config import key
-from seca_jax.config_check import ConfigError, check_field
+from seca_jax.config import key, replace
+from seca_jax.config_check import ConfigError, check, check_field
 
 CHUNK = 256  # episodes of one seed that run side by side: bounds memory however many are asked for
 Z95 = 1.959964  # standard normal quantile of a two-sided 95 % interval
@@ -30,7 +30,8 @@ class Options:
     plot: str = key("", "file for the credit order; empty: <run>/credit_order.png; none: do not draw it")
     seed: str = key("best", "seed of the run whose battle is drawn: a number, or best")
     episode_seed: int = key(12345, "seed of the episodes; another number, other battles", low=0)
-    size: int = key(640, "width of the GIF in pixels", low=160, high=2000)
+    size: int = key(640, "width of the battle in the GIF, in pixels", low=160, high=2000)
+    order: str = key("", "credit order to show instead of the run's own, e.g. ig-10; seca only")
     device: str = key("auto", "auto, cpu, gpu or tpu", choices=("auto", "cpu", "gpu", "tpu"))
 
 
@@ -167,6 +168,11 @@ def load(chosen: Options) -> tuple[Any, Any, Any, int, Any]:
     from seca_jax import compose, devices
 
     config, _ = compose.load(chosen.run)
+    if chosen.order:
+        if config.algo != "seca":
+            raise ConfigError(f"order={chosen.order}: {config.algo} assigns credit in no order; leave it out")
+        config = replace(config, "credit.order", chosen.order)
+        check(config)
     last = config.seed + config.seeds - 1
     if chosen.seed != "best" and not config.seed <= int(chosen.seed) <= last:
         raise ConfigError(f"seed={chosen.seed}: the run has seeds {config.seed} to {last}")
@@ -199,11 +205,12 @@ def show(
 
     steps, total = len(episode.rollout.action), episode.returns[-1]
     say(f"one episode of seed {seed}: {episode.ending} after {steps} steps, return {total:.3f}")
-    order, labels = None, replay.names(env, episode.frames)
+    labels, alive, assessment = replay.names(env, episode.frames), replay.alive(env, episode), None
     if config.algo != "seca":
         say(f"{config.algo} assigns credit in no order: nothing to print or plot for it")
     else:
-        order, contribution = replay.assess(config, env, params, episode.rollout)
+        assessment = replay.assess(config, env, params, episode.rollout)
+        order, contribution = assessment
         name = config.credit.order
         say(f"credit order ({name}, first assessed first):")
         for line in replay.describe(order, labels):
@@ -213,16 +220,27 @@ def show(
                 outputs["plot"],
                 contribution=contribution,
                 order=order,
-                alive=replay.alive(env, episode),
+                alive=alive,
                 names=labels,
                 title=f"{config.map}, {config.algo} seed {seed}, order {name} ({episode.ending})",
+                stills=replay.stills(
+                    episode, map_name=config.map, order=order, size=plotting_orders.STILL_PIXELS
+                ),
             )
             say(f"credit over time: {outputs['plot']}")
     if outputs["gif"] and episode.frames is None:
         say(f"{config.map} has no pictures: only SMAX battles are drawn, no GIF written")
     elif outputs["gif"]:
-        title = f"{config.map}   {config.algo}   seed {seed}"
-        replay.draw(outputs["gif"], episode, map_name=config.map, title=title, order=order, size=size)
+        replay.draw(
+            outputs["gif"],
+            episode,
+            map_name=config.map,
+            title=f"{config.map}   {config.algo}   seed {seed}",
+            size=size,
+            assessment=assessment,
+            alive=alive,
+            labels=labels,
+        )
         say(f"battle: {outputs['gif']}")
 
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seca_jax import networks
+from seca_jax import credit_panel, networks, plotting_orders
 from seca_jax.algos import actor_critic, seca
 from seca_jax.algos.critic_fit import hypernetwork
 from seca_jax.config import Config
@@ -139,11 +139,10 @@ def names(env: Environment, frames: list[Any] | None) -> list[str]:
 
 
 def alive(env: Environment, episode: Episode) -> np.ndarray:
-    """[T, N] bool: the agent lives at step t (always, where there is no battle)."""
-    steps = len(episode.rollout.action)
+    """[T + 1, N] bool: the agent lives at moment t (always, where there is no battle)."""
     if episode.frames is None:
-        return np.ones((steps, env.num_agents), bool)
-    return np.stack([np.asarray(f.alive)[0, : env.num_agents] for f in episode.frames[:steps]])
+        return np.ones((len(episode.rollout.action) + 1, env.num_agents), bool)
+    return np.stack([np.asarray(f.alive)[0, : env.num_agents] for f in episode.frames])
 
 
 def describe(order: np.ndarray, labels: list[str]) -> list[str]:
@@ -155,22 +154,88 @@ def describe(order: np.ndarray, labels: list[str]) -> list[str]:
     return lines
 
 
-def draw(
-    path: str, episode: Episode, *, map_name: str, title: str, order: np.ndarray | None, size: int
-) -> None:
-    """The battle on ``map_name`` as a GIF; ``order`` [T, N] or None. Raises OSError."""
+def stills(episode: Episode, *, map_name: str, order: np.ndarray, size: int) -> list[plotting_orders.Still]:
+    """Pictures of a battle at a few moments, ``size`` pixels wide; none where there is nothing to draw."""
+    if episode.frames is None:
+        return []
     from seca_jax.envs.smax import render
     from seca_jax.envs.smax.scenarios import SCENARIOS
 
-    # The order of step t belongs to the pictures that lead out of moment t; the last moment keeps it.
-    shown = None if order is None else np.concatenate([order, order[-1:]])
+    steps, battle = len(order), render.one_battle(episode.frames)
+    colours = credit_panel.colours(order.shape[1])
+    found = []
+    for t in plotting_orders.moments(steps):
+        image = render.still(
+            battle,
+            t,
+            order=order[min(t, steps - 1)],
+            size=size,
+            ridge=SCENARIOS[map_name].ridge,
+            colours=colours,
+        )
+        caption = f"step {t}, return {episode.returns[t]:.2f}" + (f", {episode.ending}" if t == steps else "")
+        found.append(plotting_orders.Still(t, image, caption))
+    return found
+
+
+def draw(
+    path: str,
+    episode: Episode,
+    *,
+    map_name: str,
+    title: str,
+    size: int,
+    assessment: Assessment | None = None,
+    alive: np.ndarray | None = None,
+    labels: list[str] = (),
+) -> None:
+    """The battle as a GIF, ``size`` pixels wide; with an assessment, a panel of the credit beside it.
+
+    Args:
+        path: GIF to write.
+        episode: of a battle.
+        map_name: the map.
+        title: left part of the header.
+        size: width of the battle in pixels; the panel comes on top.
+        assessment: what the critic makes of the episode; None for learners that assign no order.
+        alive: [T + 1, N] bool, see :func:`alive`; needed with an assessment.
+        labels: of the N agents, see :func:`names`; needed with an assessment.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    from seca_jax.envs.smax import render
+    from seca_jax.envs.smax.scenarios import SCENARIOS
+
+    tween, options = 2, {}
+    if assessment:
+        order = assessment.order
+        # The order of step t belongs to the pictures that lead out of moment t; the last moment keeps it.
+        options = {
+            "order": np.concatenate([order, order[-1:]]),
+            "colours": credit_panel.colours(order.shape[1]),
+        }
     images = render.pictures(
         render.one_battle(episode.frames),
         title=title,
         returns=episode.returns,
-        order=shown,
         outcome=episode.ending,
         size=size,
+        tween=tween,
         ridge=SCENARIOS[map_name].ridge,
+        **options,
     )
+    if assessment:
+        images = list(images)
+        panel = credit_panel.Panel(
+            contribution=assessment.contribution,
+            order=assessment.order,
+            alive=alive,
+            names=labels,
+            size=(round(0.55 * size), images[0].height),
+        )
+        # One picture shows the start, ``tween`` every later moment
+        beside = [panel.draw(t) for t in range(len(episode.frames))]
+        shown = [0] + [t for t in range(1, len(beside)) for _ in range(tween)]
+        images = [credit_panel.beside(image, beside[t]) for image, t in zip(images, shown, strict=True)]
     render.save_gif(path, images)

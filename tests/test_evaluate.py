@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seca_jax import algos, evaluate, replay, train
+from seca_jax import algos, compose, evaluate, replay, train
 from seca_jax.config import Config, CreditConfig
 from seca_jax.envs.base import Environment
 from seca_jax.envs.smax import core
@@ -132,6 +132,7 @@ def test_a_run_is_evaluated_from_its_directory(trained, tmp_path, capsys):
         (["run=RUN", "seed=first"], "or best"),
         (["run=RUN", "json=/nowhere/numbers.json"], "cannot be written"),
         (["run=RUN", "gif=/"], "is a directory"),
+        (["run=RUN", "order=ig-0"], "credit.order=ig-0: must be"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(trained, capsys, words, message):
@@ -171,6 +172,21 @@ def test_a_battle_is_replayed_and_assessed(tmp_path):
 
     labels = replay.names(env, episode.frames)
     assert labels == ["0 marine", "1 marine", "2 marine"]
-    assert replay.alive(env, episode).shape == (steps, 3) and replay.alive(env, episode)[0].all()
-    replay.draw(tmp_path / "battle.gif", episode, map_name="3m", title="3m", order=order, size=320)
-    assert Image.open(tmp_path / "battle.gif").size[0] == 320
+    alive = replay.alive(env, episode)
+    assert alive.shape == (steps + 1, 3) and alive[0].all()
+    replay.draw(tmp_path / "plain.gif", episode, map_name="3m", title="3m", size=320)
+    options = {"assessment": replay.Assessment(order, contribution), "alive": alive, "labels": labels}
+    replay.draw(tmp_path / "credit.gif", episode, map_name="3m", title="3m", size=320, **options)
+    plain, credit = Image.open(tmp_path / "plain.gif"), Image.open(tmp_path / "credit.gif")
+    assert plain.size[0] == 320 and credit.size[0] > 450  # the panel beside it
+    assert plain.size[1] == credit.size[1] and plain.n_frames == credit.n_frames
+
+    stills = replay.stills(episode, map_name="3m", order=order, size=120)
+    assert [still.step for still in stills][:: len(stills) - 1] == [0, steps]
+    assert all(still.image.size == (120, 120) for still in stills) and episode.ending in stills[-1].caption
+
+
+def test_a_learner_without_an_order_has_none_to_show(tmp_path, capsys):
+    compose.save(tmp_path, Config(algo="coma"), {})
+    assert evaluate.main([f"run={tmp_path}", "order=prob"]) == 2
+    assert "coma assigns credit in no order" in capsys.readouterr().err

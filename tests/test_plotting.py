@@ -1,9 +1,9 @@
-"""Quartiles against hand-computed ones; the picture is a picture."""
+"""Quartiles against hand-computed ones; the pictures show what they are told, where it belongs."""
 
 import numpy as np
 from PIL import Image
 
-from seca_jax import plotting
+from seca_jax import credit_panel, plotting, plotting_orders
 
 
 def lines(curves, name="test/win_rate"):
@@ -48,3 +48,62 @@ def test_the_picture_shows_the_curves(tmp_path):
 
 def test_no_numbers_yet(tmp_path):
     assert plotting.curves(tmp_path, [], "seca on 3m").exists()
+
+
+def test_moments_spread_evenly_and_hold_both_ends():
+    assert plotting_orders.moments(40) == [0, 10, 20, 30, 40]
+    assert plotting_orders.moments(2) == [0, 1, 2]
+    assert plotting_orders.moments(1) == [0, 1]
+
+
+def test_stills_stand_above_the_moments_they_show(tmp_path):
+    red = Image.new("RGB", (plotting_orders.STILL_PIXELS,) * 2, (255, 0, 0))
+    blue = Image.new("RGB", red.size, (0, 0, 255))
+    episode = {
+        "contribution": np.ones((8, 2)),
+        "order": np.tile([1, 0], (8, 1)),
+        "alive": np.ones((9, 2), bool),
+        "names": ["0 stalker", "1 zealot"],
+        "title": "3s_vs_5z",
+    }
+    plotting_orders.credit(tmp_path / "plain.png", **episode)
+    stills = [plotting_orders.Still(0, red, "step 0"), plotting_orders.Still(8, blue, "step 8")]
+    plotting_orders.credit(tmp_path / "stills.png", **episode, stills=stills)
+    plain = np.asarray(Image.open(tmp_path / "plain.png").convert("RGB"), int)
+    with_stills = np.asarray(Image.open(tmp_path / "stills.png").convert("RGB"), int)
+    assert with_stills.shape[0] > plain.shape[0] + plotting_orders.STILL_PIXELS
+    middles = []
+    for colour in ((255, 0, 0), (0, 0, 255)):
+        rows, columns = np.nonzero((with_stills == colour).all(-1))
+        assert abs(len(rows) / plotting_orders.STILL_PIXELS**2 - 1) < 0.05  # square, whole, its own size
+        middles.append(columns.mean())
+    # The axes' left and right ends, where steps 0 and 8 are
+    left, right = (plotting_orders._LEFT, plotting_orders._WIDTH - plotting_orders._RIGHT)
+    np.testing.assert_allclose(middles, np.array([left, right]) * plotting_orders.DPI, atol=2)
+
+
+def test_the_panel_draws_the_past_and_lists_the_order():
+    panel = credit_panel.Panel(
+        contribution=np.array([[1.0, 0.0], [0.0, 2.0]]),
+        order=np.array([[0, 1], [1, 0]]),
+        alive=np.array([[True, True], [True, True], [True, False]]),
+        names=["0 stalker", "1 zealot"],
+        size=(300, 420),
+    )
+    start, middle, end = (np.asarray(panel.draw(t), int) for t in range(3))
+    assert start.shape == (420, 300, 3)
+    first, second = credit_panel.colours(2)
+
+    def badge(image, colour):  # row of an agent's badge in the list, below the curves
+        rows = np.nonzero((image[340:, :40] == colour).all(-1))[0]
+        return rows.mean() if len(rows) else None
+
+    assert badge(start, first) < badge(start, second)
+    assert badge(middle, second) < badge(middle, first)
+    assert badge(end, second) is None  # the dead are faded
+    curves = [(image[:340] == first).all(-1).sum() for image in (start, middle, end)]
+    assert curves[0] < curves[1] < curves[2]
+
+
+def test_colours_are_as_many_as_agents():
+    assert [len(set(credit_panel.colours(n))) for n in (1, 10, 11, 27)] == [1, 10, 11, 27]

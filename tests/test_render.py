@@ -101,6 +101,19 @@ def test_badges_number_the_agents_in_the_order_of_credit():
     assert where(first, gold)[0] < first.shape[1] / 2 < where(second, gold)[0]
 
 
+def test_a_still_is_close_to_the_living_and_has_no_words():
+    battle = render.one_battle([moment([8, 24, 30], [16, 16, 2], allies=1, health=[1, 1, 0])] * 2)
+    far = np.asarray(render.still(battle, 1, size=200), int)
+    near = render.one_battle([moment([8, 10, 30], [16, 16, 2], allies=1, health=[1, 1, 0])])
+    close = np.asarray(render.still(near, 0, order=np.array([0]), size=200, colours=[(1, 2, 3)]), int)
+    assert far.shape == close.shape == (200, 200, 3)
+    assert amount(close, ORANGE) > 2 * amount(far, ORANGE) > 50
+    assert amount(close, (1, 2, 3)) > 50  # the badge, in the agent's colour
+    assert amount(far, (255, 255, 255)) < 200  # no header: nothing is white but letters and outlines
+    nobody = render.one_battle([moment([8, 24], [16, 16], allies=1, health=[0, 0])])
+    assert render.still(nobody, 0, size=100).size == (100, 100)
+
+
 def test_the_camera_holds_every_living_unit():
     frames = [moment([5, 20], [16, 18], allies=1), moment([9, 16], [16, 18], allies=1)]
     left, bottom, side = render.camera(render.one_battle(frames))

@@ -8,6 +8,7 @@ is dashed.
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,7 +20,7 @@ from seca_jax.envs.smax.units import TABLE
 
 MAP_SIZE = 32.0  # cells
 _SCALE = 2  # pictures are drawn this many times too large
-_HEADER = 52  # pixels above the map
+HEADER = 52  # pixels above the map
 _MARGIN = 8  # pixels around the map
 
 _ALLY, _ENEMY = (0, 114, 178), (213, 94, 0)
@@ -49,17 +50,35 @@ def _centred(draw: ImageDraw.ImageDraw, at, text, font, fill) -> None:
 def camera(battle: Frame, margin: float = 2.5, smallest: float = 16.0) -> tuple[float, float, float]:
     """The square of the map in which a battle happens: left, bottom and side, in map cells.
 
-    It holds every living unit at every moment with ``margin`` cells to spare, and never leaves
-    the map unless the units do.
+    It holds every living unit at every moment with ``margin`` cells to spare (every unit, where none
+    lives), and never leaves the map unless the units do.
     """
     lows, sides = [], []
+    alive = np.asarray(battle.alive)
+    alive = alive if alive.any() else np.ones_like(alive)
     for axis in (battle.x, battle.y):
-        used = np.asarray(axis)[np.asarray(battle.alive)]
+        used = np.asarray(axis)[alive]
         lows.append((used.min() + used.max()) / 2)
         sides.append(used.max() - used.min() + 2 * margin)
     side = float(np.clip(max(sides), smallest, MAP_SIZE))
     left, bottom = (float(np.clip(middle - side / 2, 0.0, MAP_SIZE - side)) for middle in lows)
     return left, bottom, side
+
+
+def badge(draw: ImageDraw.ImageDraw, x, y, r, place: int, fill: tuple[int, int, int], font: Any) -> None:
+    """A place in the credit order, in a disc of radius ``r`` drawn pixels around (x, y).
+
+    Args:
+        draw: of a picture drawn at twice its size.
+        x, y, r: drawn pixels.
+        place: the number.
+        fill: RGB of the disc.
+        font: pixels -> font.
+    """
+    draw.ellipse([x - r, y - r, x + r, y + r], fill=fill, outline=_INK, width=_SCALE)
+    luminance = 0.299 * fill[0] + 0.587 * fill[1] + 0.114 * fill[2]
+    ink = _INK if luminance > 120 else _PAPER
+    _centred(draw, (x, y), str(place), font((1.45 if place < 10 else 1.15) * r), ink)
 
 
 class Painter:
@@ -72,6 +91,8 @@ class Painter:
         size: int = 640,
         view: tuple[float, float, float] = (0.0, 0.0, MAP_SIZE),
         ridge: Ridge | None = None,
+        colours: Sequence[tuple[int, int, int]] | None = None,
+        header: bool = True,
     ):
         """
         Args:
@@ -80,9 +101,13 @@ class Painter:
             size: width of the picture in pixels; the header comes on top of the square map.
             view: left, bottom and side of the square to draw, in map cells; see :func:`camera`.
             ridge: of the map, drawn as a shaded band with its ramp left open.
+            colours: [N] RGB of the agents' badges, those of their curves elsewhere; without, the first
+                place is gold.
+            header: leave room above the map for title, status and legend, and write them there.
         """
         self.title, self.num_allies, self.size, self.view = title, num_allies, size, view
-        self.ridge = ridge
+        self.ridge, self.colours, self.header = ridge, colours, header
+        self.top = HEADER if header else _MARGIN
         self.cell = _SCALE * (size - 2 * _MARGIN) / view[2]  # drawn pixels per map cell
         self.fonts = {}
 
@@ -95,7 +120,7 @@ class Painter:
     def _at(self, x, y) -> tuple[float, float]:
         """Map cells (origin at the bottom left) to drawn pixels."""
         left, bottom, side = self.view
-        return _SCALE * _MARGIN + (x - left) * self.cell, _SCALE * _HEADER + (bottom + side - y) * self.cell
+        return _SCALE * _MARGIN + (x - left) * self.cell, _SCALE * self.top + (bottom + side - y) * self.cell
 
     def draw(
         self, now: Frame, *, status: str = "", order: np.ndarray | None = None, shots: bool = True
@@ -111,11 +136,12 @@ class Painter:
         Returns:
             RGB image, ``size`` wide.
         """
-        height = self.size - 2 * _MARGIN + _HEADER + _MARGIN
+        height = self.size - 2 * _MARGIN + self.top + _MARGIN
         image = Image.new("RGB", (_SCALE * self.size, _SCALE * height), _PAPER)
         draw = ImageDraw.Draw(image)
         self._field(draw)
-        self._header(draw, now, status, order is not None)
+        if self.header:
+            self._header(draw, now, status, order is not None)
         for unit in np.flatnonzero(~now.alive):
             self._grave(draw, now, unit)
         if shots:
@@ -125,9 +151,12 @@ class Painter:
         living = np.flatnonzero(now.alive)
         for unit in living:
             self._body(draw, now, unit)
-        # Bars and badges go on top of every body, so that a crowd hides none of them.
+        # Bars go on top of every body and badges on top of every bar, so that a crowd hides none of them.
         for unit in living:
-            self._marks(draw, now, unit, place.get(int(unit)))
+            self._bar(draw, now, unit)
+        for unit in living:
+            if int(unit) in place:
+                self._place(draw, now, unit, place[int(unit)])
         return image.reduce(_SCALE)
 
     def _field(self, draw) -> None:
@@ -170,7 +199,8 @@ class Painter:
         if badges:
             text = "place in the credit order"
             draw.text((right, y), text, font=small, fill=_INK, anchor="rm")
-            self._badge(draw, right - small.getlength(text) - 11 * _SCALE, y, 1, 7 * _SCALE)
+            fill = _PAPER if self.colours else _GOLD
+            badge(draw, right - small.getlength(text) - 11 * _SCALE, y, 7 * _SCALE, 1, fill, self._font)
 
     def _colour(self, unit) -> tuple[int, int, int]:
         return _ALLY if unit < self.num_allies else _ENEMY
@@ -214,7 +244,7 @@ class Painter:
         letter = TABLE.shorthands[now.unit_type[unit]]
         _centred(draw, (x, y), letter, self._font(1.35 * r), _PAPER)
 
-    def _marks(self, draw, now, unit, place) -> None:
+    def _bar(self, draw, now, unit) -> None:
         x, y = self._at(now.x[unit], now.y[unit])
         r = self._radius(now, unit)
         half, top, thick = 0.9 * r, y - r - 5 * _SCALE, 4 * _SCALE
@@ -222,13 +252,14 @@ class Painter:
         draw.rectangle([x - half, top, x + half, top + thick], fill=_PAPER, outline=_INK, width=1)
         if fraction > 0:
             draw.rectangle([x - half, top, x - half + 2 * half * fraction, top + thick], fill=_INK)
-        if place is not None:
-            self._badge(draw, x + 0.95 * r, y + 0.85 * r, place, 6.5 * _SCALE)
 
-    def _badge(self, draw, x, y, place, r) -> None:
-        fill = _GOLD if place == 1 else _PAPER
-        draw.ellipse([x - r, y - r, x + r, y + r], fill=fill, outline=_INK, width=_SCALE)
-        _centred(draw, (x, y), str(place), self._font((1.45 if place < 10 else 1.15) * r), _INK)
+    def _place(self, draw, now, unit, place) -> None:
+        x, y = self._at(now.x[unit], now.y[unit])
+        r = self._radius(now, unit)
+        fill = self.colours[unit] if self.colours else _GOLD if place == 1 else _PAPER
+        # A still is looked at smaller than a film, and its numbers are what it is for
+        radius = (6.5 if self.header else 8) * _SCALE
+        badge(draw, x + 0.95 * r, y + 0.85 * r, radius, place, fill, self._font)
 
 
 def pictures(
@@ -241,6 +272,7 @@ def pictures(
     size: int = 640,
     tween: int = 2,
     ridge: Ridge | None = None,
+    colours: Sequence[tuple[int, int, int]] | None = None,
 ) -> Iterator[Image.Image]:
     """Pictures of a whole battle, ``tween`` for each step, moving evenly between two steps.
 
@@ -253,8 +285,9 @@ def pictures(
         size: width in pixels.
         tween: pictures a step.
         ridge: of the map, if it has one.
+        colours: [N] RGB of the agents' badges, see :class:`Painter`.
     """
-    painter = Painter(title, battle.num_allies, size, camera(battle), ridge)
+    painter = Painter(title, battle.num_allies, size, camera(battle), ridge, colours)
     steps = battle.x.shape[0]
     if order is not None:
         order = np.asarray(order)
@@ -272,6 +305,32 @@ def pictures(
                     target=now.target,
                 )
             yield painter.draw(between, status=status, order=None if order is None else order[t])
+
+
+def still(
+    battle: Frame,
+    t: int,
+    *,
+    order: np.ndarray | None = None,
+    size: int = 320,
+    ridge: Ridge | None = None,
+    colours: Sequence[tuple[int, int, int]] | None = None,
+) -> Image.Image:
+    """One moment as a small square picture without words, close to the units that live in it.
+
+    Args:
+        battle: arrays [T, U], see :func:`one_battle`.
+        t: the moment.
+        order: [N] agent indices, first assessed first.
+        size: width and height in pixels.
+        ridge: of the map, if it has one.
+        colours: [N] RGB of the agents' badges.
+    """
+    view = camera(moment(battle, slice(t, t + 1)), margin=1.8, smallest=9.0)
+    painter = Painter("", battle.num_allies, size + 2 * _MARGIN, view, ridge, colours, header=False)
+    image = painter.draw(moment(battle, t), order=order)
+    # The margin may show parts of units outside the view
+    return image.crop((_MARGIN, _MARGIN, _MARGIN + size, _MARGIN + size))
 
 
 def save_gif(path: str | Path, images: Sequence[Image.Image], *, ms: int = 70, hold_ms: int = 2000) -> None:

@@ -1,0 +1,142 @@
+"""One page about a figure: python experiments/report.py figure2 [scale=small] [out=file.html]
+
+Charts, tables, and configuration, command and provenance of every stored run, in one HTML file that
+loads nothing; written to experiments/results/<figure>-<scale>.html unless out= says otherwise.
+"""
+
+import sys
+from pathlib import Path
+
+import draw
+import summary
+from figures import FIGURES, SCALES, Panel, Run
+
+from seca_jax import charts, page, report, report_run
+from seca_jax.config_check import ConfigError, one_of
+from seca_jax.evaluate import output
+
+RESULTS = Path(__file__).parent / "results"
+Key = tuple[str, str]  # map and name of a run: panels may share one
+
+
+def read(place: Path, panels: tuple[Panel, ...]) -> tuple[dict[Key, report_run.Run], list[Run]]:
+    """The figure's stored runs, each once, and those that have not been trained; raises ConfigError."""
+    found, missing = {}, []
+    for run in (run for panel in panels for run in panel.runs):
+        path = place / run.map / run.name
+        if (run.map, run.name) in found:
+            continue
+        if (path / "metrics.jsonl").is_file():
+            found[run.map, run.name] = report_run.read(path)
+        elif (run.map, run.name) not in [(other.map, other.name) for other in missing]:
+            missing.append(run)
+    return found, missing
+
+
+def panel_chart(panel: Panel, runs: dict[Key, report_run.Run]) -> str:
+    """The figure's panel, quartiles over seeds; a method keeps its colour where a run is missing."""
+    curves = [
+        report_run.curve(runs[run.map, run.name], panel.metric, run.label)
+        if (run.map, run.name) in runs
+        else charts.Curve(run.label, *report_run.NO_POINTS)
+        for run in panel.runs
+    ]
+    limits = (-0.02, 1.02) if "win rate" in panel.axis else None
+    return charts.chart(f"{panel.title}: {panel.axis}", curves, limits=limits)
+
+
+def tables(place: Path, panels: tuple[Panel, ...], idents: dict[Key, str]) -> str:
+    """What experiments/draw.py writes as Markdown; methods lead to their runs."""
+    by_label = {(p.title, run.label): idents.get((run.map, run.name)) for p in panels for run in p.runs}
+    found = [(panel, curves) for panel in panels if (curves := draw.stored(place, panel))]
+    parts = []
+    for _, axis, curves, thresholds in draw.by_metric(found):
+        names, *rows = summary.rows(curves, thresholds)
+        linked = [[task, page.link(label, by_label[task, label]), *rest] for task, label, *rest in rows]
+        parts += [page.subheading(axis), page.table(names, linked, numbers=range(2, len(names)), html=(1,))]
+        names, *rows = summary.rows_over_maps(curves)
+        if rows and len({task for task, _ in curves}) > 1:
+            parts.append(page.table(names, rows))
+    return "".join(parts)
+
+
+def render(figure: str, scale: str, results: Path = RESULTS) -> str:
+    """The page about a figure: HTML.
+
+    Raises:
+        ConfigError: nothing has been trained for it, or what is stored is damaged.
+    """
+    place, panels = results / figure / scale, FIGURES[figure]
+    runs, missing = read(place, panels)
+    command = f"python experiments/run.py {figure} scale={scale}"
+    if not runs:
+        raise ConfigError(f"{figure} scale={scale}: no stored runs; {command} trains them")
+    title = f"{figure}, {scale}"
+    labels: dict[Key, str] = {}
+    for run in (run for panel in panels for run in panel.runs):
+        labels.setdefault((run.map, run.name), f"{run.map}, {run.label}")
+    idents = {key: f"run-{i}" for i, key in enumerate(runs)}
+    shown = [panel for panel in panels if any((run.map, run.name) in runs for run in panel.runs)]
+    differing = []
+    for panel in shown:
+        own = [run for run in panel.runs if (run.map, run.name) in runs]
+        if len(own) > 1:
+            stored = [runs[run.map, run.name] for run in own]
+            differing += [
+                page.subheading(panel.title),
+                report_run.differences(stored, [run.label for run in own]),
+            ]
+    names = ", ".join(f"{run.label} on {run.map}" for run in missing)
+    body = (
+        page.heading(title)
+        + page.paragraph("Trained, and continued where it stopped, by", "soft")
+        + page.command(command)
+        + (page.paragraph(f"Not trained yet: {names}.", "warn") if missing else "")
+        + page.section(
+            "Figure",
+            page.paragraph("Median over seeds, in a band from quartile to quartile.", "soft"),
+            f'<div class="charts">{"".join(panel_chart(panel, runs) for panel in shown)}</div>',
+        )
+        + page.section(
+            "Numbers",
+            page.paragraph(
+                "Final: the mean of the last tenth of the evaluations. Area: under the curve, divided by the "
+                "steps. Intervals are 95 %, from a stratified bootstrap over seeds.",
+                "soft",
+            ),
+            tables(place, panels, idents),
+        )
+        + page.section("Configurations compared", *differing)
+        + page.section("The runs", report.details(list(runs.values()), [labels[key] for key in runs]))
+        + page.footer("Made by experiments/report.py; this file loads nothing from elsewhere.")
+    )
+    return page.document(title, body)
+
+
+def main(words: list[str]) -> int:
+    """The command line; exit status 0 done, 2 bad input."""
+    if {"--help", "-h", "help"} & set(words):
+        print(__doc__.strip())
+        return 0
+    try:
+        given = dict(word.split("=", 1) for word in words if "=" in word)
+        names = [word for word in words if "=" not in word]
+        if unknown := [name for name in given if name not in ("scale", "out")]:
+            raise ConfigError(f"{unknown[0]}: unknown key; there are scale and out")
+        if len(names) != 1:
+            raise ConfigError(f"which figure? one of {', '.join(FIGURES)}")
+        figure, scale, out = names[0], given.get("scale", "small"), given.get("out", "")
+        one_of("figure", figure, list(FIGURES))
+        one_of("scale", scale, list(SCALES))
+        report.check_out(out)
+        path = output(out, str(RESULTS), f"{figure}-{scale}.html")
+        report.write(path, render(figure, scale))
+    except (ConfigError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"report: {path} ({path.stat().st_size / 2**20:.1f} MiB)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,163 @@
+"""One page about a run, or several: ``python -m seca_jax.report run=<dir> [run=<dir> ...]``.
+
+A single HTML file that carries its curves, tables, pictures, configuration and provenance and loads
+nothing, so that it can be mailed, archived and read anywhere.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from seca_jax import charts, page, report_run
+from seca_jax.compose import parse
+from seca_jax.config import key
+from seca_jax.config_check import ConfigError
+from seca_jax.evaluate import output
+
+FILE = "report.html"
+
+
+@dataclass(frozen=True)
+class Options:
+    run: str = key("", "directory of a run (required); give the key again to compare runs")
+    out: str = key("", "HTML file; empty: <run>/report.html; required with more than one run")
+    title: str = key("", "heading of the page; empty: map and learner")
+
+
+def options(words: list[str]) -> tuple[list[str], Options]:
+    """(directories of the runs, options) from ``key=value`` words.
+
+    Raises:
+        ConfigError: one line, saying what is wrong and what would be right.
+    """
+    chosen = Options(**parse(words, Options))
+    # The one key that may be given again
+    runs = [parse([word], Options)["run"] for word in words if word.startswith("run=")]
+    if not runs or not all(runs):
+        raise ConfigError("run=<directory> is required: which run to report; --help lists all keys")
+    if len({os.path.realpath(run) for run in runs}) < len(runs):
+        raise ConfigError("run: a directory is given twice; give every run once")
+    if len(runs) > 1 and not chosen.out:
+        raise ConfigError("out=<file.html> is required where several runs are compared")
+    check_out(chosen.out)
+    return runs, chosen
+
+
+def check_out(out: str) -> None:
+    """Raises ConfigError unless ``out`` is empty or could be a page: a run's own files are not to be lost."""
+    if out and Path(out).suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(f"out={out}: give a file that ends in .html")
+
+
+def labels(runs: Sequence[report_run.Run]) -> list[str]:
+    """Short names that tell the runs apart: learner, with the directory's name or path where needed."""
+    for name in (
+        lambda run: run.config["algo"],
+        lambda run: run.title,
+        lambda run: f"{run.title}, {run.path.name}",
+    ):
+        found = [name(run) for run in runs]
+        if len(set(found)) == len(runs):
+            return found
+    return [str(run.path) for run in runs]
+
+
+def overview(runs: Sequence[report_run.Run], names: Sequence[str]) -> str:
+    """A row for every run, leading to its part of the page."""
+    rows = []
+    for i, run in enumerate(runs):
+        won = report_run.win_rate(run)
+        returned = report_run.final_return(run)
+        rows.append(
+            (
+                page.link(names[i], f"run-{i}"),
+                str(run.config["map"]),
+                str(run.config["seeds"]),
+                f"{run.step:,}",
+                f"{won[0]:.3f}" if won else "",
+                won[1] if won else "",
+                "" if returned is None else f"{returned:.3g}",
+            )
+        )
+    columns = ("run", "map", "seeds", "steps", "win rate", "measured by", "return")
+    return page.table(columns, rows, numbers=(2, 3, 4, 6), html=(0,))
+
+
+def comparison(runs: Sequence[report_run.Run], names: Sequence[str]) -> str:
+    """The greedy metrics of all runs in common charts, map by map."""
+    parts = []
+    for place in dict.fromkeys(run.config["map"] for run in runs):
+        own = [(run, name) for run, name in zip(runs, names) if run.config["map"] == place]
+        drawn = []
+        for metrics, title, limits, log in report_run.PANELS:
+            curves = [report_run.curve(run, metrics[0], name) for run, name in own]
+            if any(len(curve.steps) for curve in curves):
+                drawn.append(charts.chart(f"{place}: {title}", curves, limits=limits, log=log))
+        parts.append(f'<div class="charts">{"".join(drawn)}</div>' if drawn else "")
+    return "".join(parts)
+
+
+def details(runs: Sequence[report_run.Run], names: Sequence[str]) -> str:
+    """Everything about each run, folded."""
+    return "".join(
+        page.fold(name, report_run.sections(run), ident=f"run-{i}")
+        for i, (run, name) in enumerate(zip(runs, names, strict=True))
+    )
+
+
+def render(runs: Sequence[report_run.Run], title: str = "") -> str:
+    """The page about one run or several: HTML."""
+    footer = page.footer("Made by python -m seca_jax.report; this file loads nothing from elsewhere.")
+    if len(runs) == 1:
+        (run,) = runs
+        title = title or run.title
+        name = page.paragraph(f"{run.config.get('name') or run.path.name}", "soft")
+        return page.document(title, page.heading(title) + name + report_run.sections(run) + footer)
+    names = labels(runs)
+    title = title or ", ".join(dict.fromkeys(str(run.config["map"]) for run in runs)) + f": {len(runs)} runs"
+    body = (
+        page.heading(title)
+        + overview(runs, names)
+        + page.section("Learning curves", comparison(runs, names))
+        + page.section("Configurations compared", report_run.differences(runs, names))
+        + page.section("The runs", details(runs, names))
+    )
+    return page.document(title, body + footer)
+
+
+def write(path: Path, text: str) -> None:
+    """Writes the page, all at once; raises OSError."""
+    draft = path.with_name(path.name + ".tmp")
+    draft.write_text(text, encoding="utf-8")
+    os.replace(draft, path)
+
+
+def usage() -> str:
+    """Text of ``--help``."""
+    lines = ["python -m seca_jax.report run=<dir> [run=<dir> ...] [key=value ...]", ""]
+    lines += [f"  {field.name:<7} {field.metadata['doc']}" for field in fields(Options)]
+    return "\n".join(lines)
+
+
+def main(words: list[str] | None = None) -> int:
+    """Entry point; returns the exit status: 0 done, 2 bad input."""
+    words = sys.argv[1:] if words is None else words
+    if {"--help", "-h", "help"} & set(words):
+        print(usage())
+        return 0
+    try:
+        places, chosen = options(words)
+        runs = [report_run.read(place) for place in places]
+        path = output(chosen.out, places[0], FILE)
+        write(path, render(runs, chosen.title))
+    except (ConfigError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"report: {path} ({path.stat().st_size / 2**20:.1f} MiB)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,298 @@
+"""The report page is whole, loads nothing, escapes what it is told, and says what the run's files say."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from html import escape
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from seca_jax import charts, compose, report, report_run
+from seca_jax.config import Config, EvalConfig
+from seca_jax.evaluate import wilson
+
+EVIL = "</title><script>alert('1')</script> & \"quoted\""
+VOID = {"meta", "img", "br", "hr", "input", "link", "source"}
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+class Page(HTMLParser):
+    """Checks that what is opened is closed; collects tags, what would be loaded, and the text."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.stack, self.tags, self.loads, self.links, self.ids, self.text = [], [], [], [], [], ""
+        self.feed(html)
+        self.close()
+        assert not self.stack
+
+    def handle_starttag(self, tag, attrs):
+        self.handle_startendtag(tag, attrs)
+        if tag not in VOID:
+            self.stack.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name in ("src", "srcset", "data", "poster", "action", "background", "xlink:href"):
+                self.loads.append(value)
+            if name == "href":
+                self.links.append(value)
+            if name == "id":
+                self.ids.append(value)
+            assert not name.startswith("on")
+
+    def handle_endtag(self, tag):
+        assert self.stack.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def whole(html):
+    """The page, having checked that it is well formed and loads nothing."""
+    page = Page(html)
+    assert html.startswith("<!doctype html>") and page.tags[0] == "html"
+    assert not {"script", "link", "iframe", "object", "embed", "base", "form"} & set(page.tags)
+    assert all(re.match(r"data:image/(png|gif);base64,", value) for value in page.loads)
+    assert all(value.startswith("#") and value[1:] in page.ids for value in page.links)
+    assert len(set(page.ids)) == len(page.ids)
+    assert "url(" not in html and "@import" not in html and not re.search(r"https?:|file:", html)
+    return page
+
+
+def stored(
+    path, *, lines=True, evaluated=False, pictured=False, command="python -m seca_jax.train", **changes
+):
+    """A run's directory as training and evaluation leave it."""
+    path.mkdir(parents=True)
+    config = Config(map="3s_vs_5z", seeds=2, total_steps=200, **changes)
+    origin = {"versions": {"jax": "0.10.2"}, "device": "2 x cpu", "git_commit": "abc", "command": command}
+    compose.save(path, config, origin)
+    if lines:
+        found = [
+            {
+                "step": step,
+                "seed": seed,
+                "wall_s": 60.0 + step,
+                "test/win_rate": (step / 400 + 0.25) * (seed + step > 0),
+                "test/return": 1.0,
+                "test/length": 30.0,
+                "train/critic_loss": 10.0 ** (step / 50),
+                "perf/steps_per_s": 1000.0,
+            }
+            for step in (0, 100, 200)
+            for seed in (0, 1)
+        ]
+        (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in found))
+    if evaluated:
+        seeds = [
+            {"seed": seed, "win_rate": wins / 128, "ci95": wilson(wins, 128), "return": 1.5}
+            for seed, wins in ((0, 96), (1, 112))
+        ]
+        document = {"map": "3s_vs_5z", "algo": "seca", "episodes": 128, "seeds": seeds}
+        (path / "evaluation.json").write_text(json.dumps({**document, "median_win_rate": 104 / 128}))
+    if pictured:
+        Image.new("RGB", (1440, 700), "white").save(path / "credit_order.png")
+        frames = [Image.new("RGB", (992, 684), colour) for colour in ("white", "black")]
+        frames[0].save(path / "battle.gif", save_all=True, append_images=frames[1:])
+    return path
+
+
+def test_a_page_about_a_run(tmp_path, capsys):
+    run = stored(tmp_path / "run", evaluated=True, pictured=True)
+    assert report.main([f"run={run}"]) == 0
+    page = whole((run / "report.html").read_text())
+    assert len(page.loads) == 2 and page.tags.count("figure") == 4
+    for words in ("0.81", "0.750", "0.668 to 0.817", "0.875", "128 whole greedy episodes", "total_steps"):
+        assert words in page.text
+    for words in ("2 x cpu", "abc", "python -m seca_jax.train", "jax0.10.2", "credit.order", "lambda of TD"):
+        assert words in page.text
+    assert "Unfinished" not in page.text
+    assert str(run / "report.html") in capsys.readouterr().out
+    assert not list(run.glob("*.tmp"))
+
+
+def test_text_is_escaped(tmp_path):
+    run = stored(tmp_path / "run", name=EVIL, command=EVIL)
+    other = stored(tmp_path / "<b>other</b>", name=EVIL, preset=EVIL)
+    runs = [report_run.read(run), report_run.read(other)]
+    for html in (report.render(runs[:1], EVIL), report.render(runs, EVIL), report.render(runs)):
+        page = whole(html)
+        assert "b" not in page.tags[: page.tags.index("ul")]
+        assert EVIL in page.text
+    chart = charts.chart(EVIL, [charts.Curve(EVIL, np.arange(2), np.ones((3, 2)))] * 2)
+    assert "script" not in Page(chart).tags
+
+
+def test_an_unevaluated_run_shows_its_last_evaluation(tmp_path):
+    run = stored(tmp_path / "run", eval=EvalConfig(episodes=32))
+    # Whole-episode rollouts: seeds are evaluated at steps of their own, only the start is common
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["step"] += 7 * line["seed"] * (line["step"] > 0)
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    read = report_run.read(run)
+    assert report_run.last_evaluation(read, "test/win_rate") == {0: 0.75, 1: 0.75}
+    assert "last evaluation of training" in whole(report.render([read])).text
+
+
+def test_old_and_unfinished_runs(tmp_path):
+    run = stored(tmp_path / "run")
+    text = (run / "config.yaml").read_text()
+    text = re.sub(r"credit:\n(  .*\n)+", "", text).replace("total_steps: 200", "total_steps: 900")
+    (run / "config.yaml").write_text(text)
+    page = whole(report.render([report_run.read(run)]))
+    assert "Unfinished: 200 of 900 steps" in page.text and "credit.order" not in page.text
+    bare = stored(tmp_path / "bare", lines=False)
+    assert "No metrics yet" in whole(report.render([report_run.read(bare)])).text
+
+
+def test_runs_are_compared(tmp_path):
+    runs = [stored(tmp_path / "a", evaluated=True), stored(tmp_path / "b", algo="coma", gamma=0.9)]
+    assert report.main([*(f"run={run}" for run in runs), f"out={tmp_path / 'both.html'}", "title=Two"]) == 0
+    page = whole((tmp_path / "both.html").read_text())
+    assert page.links == ["#run-0", "#run-1"] and "Two" in page.text
+    assert "gamma0.990.9" in page.text  # key, and what each has
+    assert not any(run.joinpath("report.html").exists() for run in runs)
+    same = [report_run.read(stored(tmp_path / name)) for name in ("c", "d")]
+    assert report.labels(same) == ["3s_vs_5z, seca, c", "3s_vs_5z, seca, d"]
+    assert "same configuration" in report_run.differences(same, ["c", "d"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "run=<directory> is required"),
+        (["run=/nowhere"], "no run there"),
+        (["run=RUN", "tittle=x"], "did you mean title?"),
+        (["run=RUN", "out=RUN/config.yaml"], "ends in .html"),
+        (["run=RUN", "out=/nowhere/x.html"], "cannot be written"),
+        (["run=RUN", "run=RUN/"], "given twice"),
+        (["run=RUN", "run=BROKEN"], "out=<file.html> is required"),
+        (["run=BROKEN"], "config.yaml is damaged"),
+        (["run=NUMBERS"], "evaluation.json is damaged"),
+        (["run=PICTURE"], "battle.gif is damaged"),
+        (["run=METRICS"], "metrics.jsonl is damaged"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, words, message):
+    places = {name: stored(tmp_path / name) for name in ("RUN", "BROKEN", "NUMBERS", "PICTURE", "METRICS")}
+    (places["BROKEN"] / "config.yaml").write_text("map: [3m\nalgo")
+    (places["NUMBERS"] / "evaluation.json").write_text('{"seeds": [{}]}')
+    (places["PICTURE"] / "battle.gif").write_text("no picture")
+    (places["METRICS"] / "metrics.jsonl").write_bytes(b"\xff\xfe")
+    words = [re.sub("|".join(places), lambda found: str(places[found[0]]), word) for word in words]
+    assert report.main(words) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err and captured.err.count("\n") == 1 and not captured.out
+    assert not list(tmp_path.rglob("*.html")) and not list(tmp_path.rglob("*.html.tmp"))
+
+
+@pytest.fixture(scope="module")
+def experiment():
+    """experiments/report.py, under a name that leaves seca_jax's own alone."""
+    import importlib.util
+
+    place = Path(__file__).parent.parent / "experiments"
+    sys.path.insert(0, str(place))
+    try:
+        spec = importlib.util.spec_from_file_location("experiment_report", place / "report.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(place))
+    return module
+
+
+def test_a_page_about_a_figure(tmp_path, experiment, capsys):
+    place = tmp_path / "figure4" / "small" / "MMM2"
+    stored(place / "seca")
+    stored(place / "coma", algo="coma", gamma=0.9)
+    page = whole(experiment.render("figure4", "small", tmp_path))
+    assert "python experiments/run.py figure4 scale=small" in page.text
+    # SeCA's run stands in two panels, and once among the runs, as the first calls it
+    assert page.ids == ["run-0", "run-1"] and page.links.count("#run-0") == 2
+    assert "MMM2, SeCA\n" in page.text
+    assert "Not trained yet: COMA-newArchi on MMM2" in page.text
+    assert "0.75 (0.75 to 0.75)" in page.text and "gamma0.990.9" in page.text
+    for words in (
+        ["figure9"],
+        ["figure5", "scale=paper"],
+        ["figure4", "sale=full"],
+        [],
+        ["figure4", "out=x.md"],
+    ):
+        assert experiment.main(words) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_ticks_are_round_and_inside():
+    assert charts.ticks(0.0, 1.0) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0])
+    assert charts.ticks(-83.0, -38.0) == pytest.approx([-80, -70, -60, -50, -40])
+    assert [charts.short(x) for x in (0, 0.25, -39.0, 125_000, 2_000_000, 5.4e16)] == [
+        "0",
+        "0.25",
+        "-39",
+        "125k",
+        "2M",
+        "5.4e+16",
+    ]
+
+
+def test_a_curve_is_drawn_to_scale():
+    curve = charts.Curve("greedy", np.array([0, 50, 100]), np.tile([0.0, 0.5, 1.0], (3, 1)))
+    svg = charts.chart("win rate", [curve], limits=(0.0, 1.0))
+    points = re.search(r'<polyline points="([^"]+)"', svg)[1].split()
+    x, y = np.array([[float(part) for part in point.split(",")] for point in points]).T
+    np.testing.assert_allclose(
+        x, [charts.LEFT, (charts.LEFT + charts.WIDTH - charts.RIGHT) / 2, charts.WIDTH - charts.RIGHT]
+    )
+    np.testing.assert_allclose(y[[0, 2]], [charts.HEIGHT - charts.BOTTOM, charts.TOP])
+    assert np.ptp(np.diff(y)) < 0.2
+    decades = charts.chart("loss", [curve._replace(band=np.tile([1.0, 1e8, 1e16], (3, 1)))], log=True)
+    y = [float(point.split(",")[1]) for point in re.search(r'<polyline points="([^"]+)"', decades)[1].split()]
+    assert y[0] - y[1] == pytest.approx(y[1] - y[2], abs=0.2)
+    flat = charts.chart("return", [curve._replace(band=np.zeros((3, 3)))])
+    assert "nan" not in flat
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no chromium to look with")
+@pytest.mark.parametrize("width", [390, 1366])
+def test_the_page_is_no_wider_than_its_window(tmp_path, width):
+    long = "python -m seca_jax.train " + "x" * 300
+    runs = [
+        stored(tmp_path / "a", evaluated=True, pictured=True, name="n" * 200, command=long),
+        stored(tmp_path / "b", algo="coma", gamma=0.9),
+    ]
+    html = report.render([report_run.read(run) for run in runs]).replace("<details>", "<details open>")
+    # A frame of that width: browsers do not make windows as narrow as a phone
+    (tmp_path / "frame.html").write_text(
+        f'<iframe id="page" style="border:0;width:{width}px;height:800px" srcdoc="{escape(html)}"></iframe>'
+        "<script>page.onload = () => { const e = page.contentDocument.documentElement;"
+        "document.title = `${e.scrollWidth}/${e.clientWidth}` }</script>"
+    )
+    options = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync"
+    options += " --disable-background-networking --disable-component-update --virtual-time-budget=4000"
+    seen = subprocess.run(
+        [
+            CHROMIUM,
+            *options.split(),
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--window-size=1400,900",
+            "--dump-dom",
+            (tmp_path / "frame.html").as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    ).stdout
+    scroll, client = map(int, re.search(r"<title>(\d+)/(\d+)</title>", seen).groups())
+    assert width - 20 <= client <= width and scroll == client

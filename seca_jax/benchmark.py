@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seca_jax import compose, envs
+from seca_jax import compose
 from seca_jax.config import Config, key
 from seca_jax.config_check import ConfigError, check, check_field
 
@@ -106,11 +106,7 @@ def plan(words: list[str]) -> tuple[Options, list[Config]]:
             lists[i] = [f"{name}={value}" for value in values.split(",")]
     configs = []
     for job in itertools.product(*lists):
-        values = compose.parse(job)
-        # The default list names maps that an older table of maps may not hold.
-        if "map" not in given and values.get("map", "3m") not in envs.names():
-            continue
-        config = compose.compose(values)
+        config = compose.compose(compose.parse(job))
         check(config)
         configs.append(config)
     if options.json:
@@ -121,13 +117,13 @@ def plan(words: list[str]) -> tuple[Options, list[Config]]:
 
 
 def run(options: Options, configs: list[Config], argv: list[str]) -> dict[str, Any]:
-    """Measure everything, print it, and return the JSON document."""
+    """Measure everything, print it, and return the JSON document; raises ConfigError, measuring nothing."""
     from rich.console import Console
 
-    from seca_jax import devices, throughput
-    from seca_jax.train import provenance
+    from seca_jax import throughput
+    from seca_jax.train import prepare, provenance
 
-    used = devices.configure(configs[0].device, configs[0].seeds)
+    used, *_ = [prepare(config)[0] for config in configs]
     console, progress = Console(highlight=False), Console(stderr=True, highlight=False, soft_wrap=True)
     console.width = max(console.width, WIDTH)  # a narrow pipe would cut the numbers off
     origin = provenance(used, argv)

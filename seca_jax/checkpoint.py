@@ -182,7 +182,9 @@ def restore(run_dir: str | os.PathLike, abstract: Any) -> tuple[int, Any]:
 
     saved = steps(run_dir)
     if not saved:
-        raise ConfigError(f"{run_dir}: the run has no complete checkpoint")
+        raise ConfigError(
+            f"{run_dir}: the run has no complete checkpoint; delete the directory and train anew"
+        )
     path = Path(run_dir) / DIRECTORY / str(saved[-1])
     try:
         manager = _manager(path.parent, keep=None)

@@ -62,7 +62,7 @@ def parse(overrides: Iterable[str], schema: type = Config) -> dict[str, Any]:
     values = {}
     for word in overrides:
         name, equals, text = word.partition("=")
-        if not equals:
+        if not equals or not name:
             raise ConfigError(f"{word}: expected key=value; --help lists all keys")
         values[name] = typed(name, text, schema)
     return values
@@ -146,11 +146,15 @@ def load(run_dir: str | os.PathLike) -> tuple[Config, dict[str, Any]]:
 
 
 def save(run_dir: str | os.PathLike, config: Config, provenance: dict[str, Any]) -> None:
-    """Writes config.yaml, all at once; raises OSError."""
+    """Writes config.yaml, all at once; raises OSError, leaving it as it was."""
     path = Path(run_dir) / "config.yaml"
     draft = path.with_suffix(".tmp")
-    draft.write_text(yaml.safe_dump({**asdict(config), "provenance": provenance}, sort_keys=False))
-    os.replace(draft, path)
+    try:
+        draft.write_text(yaml.safe_dump({**asdict(config), "provenance": provenance}, sort_keys=False))
+        os.replace(draft, path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def resumed(values: dict[str, Any]) -> Config:

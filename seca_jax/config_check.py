@@ -20,7 +20,8 @@ def nearest(name: str, names: Sequence[str], cutoff: float = 0.6) -> str:
     """`` (did you mean x?)``, or nothing when no name comes close."""
     # A user may leave out the group, as in lr for actor.lr
     tails = [n for n in names if n.rpartition(".")[2] == name.rpartition(".")[2]]
-    close = tails or difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
+    cases = [n for n in names if n.lower() == name.lower()]
+    close = tails or cases or difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
     return f" (did you mean {' or '.join(close)}?)" if close else ""
 
 

@@ -1,6 +1,7 @@
 """Where a run's numbers go: metrics.jsonl, Weights & Biases, the terminal. None can stop a run."""
 
 import json
+import logging
 import os
 import threading
 from pathlib import Path
@@ -181,6 +182,8 @@ class Wandb:
     ) -> None:
         import wandb  # a second of import that a disabled logger does not pay
 
+        # wandb logs into the run's directory too: a full disk is no reason to print stack traces
+        logging.raiseExceptions = False
         settings = wandb.Settings(
             silent=True,
             console="off",

@@ -80,6 +80,9 @@ def curves(run_dir: str | os.PathLike, lines: Sequence[dict[str, Any]], title: s
             axes.legend(frameon=False)
     path = Path(run_dir) / CURVES
     draft = path.with_name("curves.tmp.png")
-    figure.savefig(draft, dpi=120)
-    os.replace(draft, path)
+    try:
+        figure.savefig(draft, dpi=120)
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)  # of a full disk half a picture is left
     return path

@@ -176,7 +176,7 @@ def simulators(config: Config) -> dict[str, Any]:
     for backend in BACKENDS:
         try:
             found[backend] = envs.make(replace(config, "env.backend", backend))
-        except (ValueError, KeyError):  # jaxmarl looks its maps up in a plain dictionary
+        except ValueError:  # three maps are not jaxmarl's
             if backend == config.env.backend:
                 raise
     return found

@@ -84,38 +84,62 @@ def provenance(devices: list[Any], argv: list[str]) -> dict[str, Any]:
     import jax
 
     root = Path(__file__).parent
-    git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False)
-    dirty = subprocess.run(
-        ["git", "status", "--porcelain", "-uno"], cwd=root, capture_output=True, text=True, check=False
-    )
+
+    def git(*words: str) -> str | None:
+        """What git says, or None: no repository here, or no git."""
+        try:
+            said = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            return None
+        return said.stdout.strip()
+
+    commit = git("rev-parse", "HEAD")
+    if commit and git("status", "--porcelain", "-uno"):
+        commit += " (modified)"
     installed = {}
     for package in PACKAGES:
         try:
             installed[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             installed[package] = None
-    commit = git.stdout.strip() + (" (modified)" if dirty.stdout.strip() else "")
     return {
         "versions": {"python": platform.python_version(), "seca_jax": __version__, **installed},
         "device": f"{len(devices)} x {devices[0].device_kind}",
         "platform": jax.default_backend(),
-        "git_commit": commit if git.returncode == 0 else None,
+        "git_commit": commit,
         "command": shlex.join(["python", "-m", "seca_jax.train", *argv]),
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "wandb_id": uuid.uuid4().hex[:8],
     }
 
 
-def create(run_dir: Path) -> None:
-    """Makes the run's directory; raises ConfigError, leaving nothing behind, where that fails."""
+def create(run_dir: Path, config: Config, origin: dict[str, Any]) -> None:
+    """A new run's directory and config.yaml; raises ConfigError, leaving nothing behind, where that fails."""
     missing = [path for path in (run_dir, *run_dir.parents) if not path.exists()]
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
+        compose.save(run_dir, config, origin)
     except OSError as error:
         for path in missing:
             if path.exists():
                 path.rmdir()
         raise ConfigError(f"out={run_dir}: cannot be created ({error.strerror})") from None
+
+
+def prepare(config: Config) -> tuple[list[Any], Any, Any]:
+    """The devices, the environment and the learner of a checked config.
+
+    Raises:
+        ConfigError: the device is not there, or map, learner and their settings do not go together.
+    """
+    from seca_jax.devices import configure
+
+    devices = configure(config.device, config.seeds)
+    try:
+        env = envs.make(config)
+        return devices, env, algos.make(config, env)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def train(config: Config, argv: list[str]) -> int:
@@ -128,14 +152,8 @@ def train(config: Config, argv: list[str]) -> int:
     import jax
 
     from seca_jax import checkpoint, interrupt, logger, runner
-    from seca_jax.devices import configure
 
-    devices = configure(config.device, config.seeds)
-    try:
-        env = envs.make(config)
-        algorithm = algos.make(config, env)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+    devices, env, algorithm = prepare(config)
     program = runner.Program(config, env, algorithm, devices)
 
     run_dir = Path(config.out)
@@ -149,36 +167,39 @@ def train(config: Config, argv: list[str]) -> int:
             f"{name} {before.get(name)} -> {now[name]}" for name in now if before.get(name) != now[name]
         ]
         origin = {**stored, "resumed": [*stored.get("resumed", []), origin]}
+        try:
+            compose.save(run_dir, config, origin)
+        except OSError as error:
+            raise ConfigError(f"resume={run_dir}: cannot be written ({error.strerror})") from None
     else:
-        create(run_dir)
-    try:
-        compose.save(run_dir, config, origin)
-    except OSError as error:
-        raise ConfigError(f"out={run_dir}: cannot be written ({error.strerror})") from None
+        create(run_dir, config, origin)
 
     terminal = logger.Terminal(config.total_steps, config.log.progress)
-    if changed:
-        terminal.warn(f"other versions than before, numbers may differ: {', '.join(changed)}")
-    terminal.say(f"{config.algo} on {config.map}, {config.seeds} seeds, {origin['device']}: {run_dir}")
-    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(program.abstract["state"]))
-    if size > LARGE_STATE:
-        terminal.say(f"the state, and every checkpoint of it, is up to {size / 2**20:,.0f} MiB")
-    wandb = logger.Wandb(
-        run_dir,
-        mode=config.wandb.mode,
-        project=config.wandb.project,
-        entity=config.wandb.entity,
-        group=config.wandb.group or config.name,
-        run_id=origin["wandb_id"],
-        seeds=program.seeds.tolist(),
-        config={**asdict(config), "provenance": origin},
-        terminal=terminal,
-    )
     status = 1
     try:
+        # From here on a signal leaves a run that can be continued, however early it comes
         with interrupt.graceful(
             lambda: terminal.warn("stopping; again Ctrl-C aborts without saving")
         ) as stop:
+            if changed:
+                terminal.warn(f"other versions than before, numbers may differ: {', '.join(changed)}")
+            terminal.say(
+                f"{config.algo} on {config.map}, {config.seeds} seeds, {origin['device']}: {run_dir}"
+            )
+            size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(program.abstract["state"]))
+            if size > LARGE_STATE:
+                terminal.say(f"the state, and every checkpoint of it, is up to {size / 2**20:,.0f} MiB")
+            wandb = logger.Wandb(
+                run_dir,
+                mode=config.wandb.mode,
+                project=config.wandb.project,
+                entity=config.wandb.entity,
+                group=config.wandb.group or config.name,
+                run_id=origin["wandb_id"],
+                seeds=program.seeds.tolist(),
+                config={**asdict(config), "provenance": origin},
+                terminal=terminal,
+            )
             status = runner.run(config, run_dir, program, saved, terminal=terminal, wandb=wandb, stop=stop)
             terminal.status(config.total_steps if status == 0 else 0, "closing")
             wandb.close(status)
@@ -217,7 +238,11 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     status = 0
     try:
-        for config in plan(argv):
+        configs = plan(argv)
+        if len(configs) > 1:  # a job that cannot run is better known before the first has run for hours
+            for config in configs:
+                prepare(config)
+        for config in configs:
             # One failed run does not cost the rest of a sweep; an interrupt does
             status = max(status, train(config, argv))
             if status == 130:
@@ -225,6 +250,8 @@ def main(argv: list[str] | None = None) -> int:
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # before the run has begun: nothing to save
+        return 130
     return status
 
 

@@ -88,17 +88,19 @@ def test_environments_alone_come_in_the_sizes_asked_for():
 
 
 @pytest.mark.parametrize(
-    ("word", "message"),
+    ("words", "message"),
     [
-        ("what=everything", "one of env, rollout, train, all"),
-        ("map=2s3zz", "did you mean 2s3z"),
-        ("num_envs=0", "at least 1"),
-        ("num_env=3", "did you mean num_envs"),
-        ("repeats=3", "at least 5"),
-        ("json=/nowhere/rows.json", "cannot be written"),
+        (["what=everything"], "one of env, rollout, train, all"),
+        (["map=2s3zz"], "did you mean 2s3z"),
+        (["num_envs=0"], "at least 1"),
+        (["num_env=3"], "did you mean num_envs"),
+        (["repeats=3"], "at least 5"),
+        (["json=/nowhere/rows.json"], "cannot be written"),
+        (["what=env", "map=1c3s5z", "env.backend=upstream"], "jaxmarl has no 1c3s5z"),
+        (["map=matrix", "algo=vdn", "rollout=stream"], "vdn replays whole episodes"),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(capsys, word, message):
-    assert benchmark.main([word]) == 2
+def test_bad_input_is_one_line_and_status_2(capsys, words, message):
+    assert benchmark.main(words) == 2
     captured = capsys.readouterr()
     assert message in captured.err and captured.err.count("\n") == 1 and not captured.out

@@ -234,7 +234,8 @@ def test_resume_refuses_a_damaged_config(run, capsys, text):
 
 def test_resume_refuses_a_run_without_checkpoint(run, capsys):
     shutil.rmtree(run / "checkpoints")
-    assert complaint(capsys, f"resume={run}") == f"{run}: the run has no complete checkpoint"
+    expected = f"{run}: the run has no complete checkpoint; delete the directory and train anew"
+    assert complaint(capsys, f"resume={run}") == expected
 
 
 def test_resume_refuses_a_damaged_checkpoint_and_says_how_to_go_on(run, capsys):

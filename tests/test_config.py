@@ -1,10 +1,12 @@
 """Composition, help, and every line of bad input: one line on standard error, status 2, nothing written."""
 
+import errno
 import os
 import subprocess
 import sys
 import time
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 
 import jax
 import pytest
@@ -151,6 +153,8 @@ def test_config_yaml_survives_the_round_trip(tmp_path):
         ("actor.lr=fast", "actor.lr=fast: expected a number"),
         ("actor.lr=nan", "actor.lr=nan: expected a number"),
         ("log.progress=3", "log.progress=3: expected true or false"),
+        ("=3", "=3: expected key=value; --help lists all keys"),
+        ("map=mmm2", f"map=mmm2: unknown (did you mean MMM2?); one of {MAPS}"),
         ("map=3n", f"map=3n: unknown (did you mean 3m?); one of {MAPS}"),
         ("algo=secca", f"algo=secca: unknown (did you mean seca?); one of {', '.join(algos.names())}"),
         ("preset=papers", "preset=papers: unknown; one of default, paper"),
@@ -210,6 +214,17 @@ def test_a_sweep_is_checked_whole_before_its_first_run(refused):
     assert refused("--multirun", "seeds=1,0") == "seeds=0: must be at least 1"
 
 
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("map=3m,MMM2", "env.backend=upstream"), "env.backend=upstream: jaxmarl has no MMM2"),
+        (("map=matrix", "algo=seca,vdn", "rollout=stream"), "rollout=stream: vdn replays whole episodes"),
+    ],
+)
+def test_a_sweep_knows_what_does_not_go_together_before_its_first_run(refused, words, complaint):
+    assert refused("--multirun", *words).startswith(complaint)
+
+
 def test_whole_episodes_need_one_episode_of_each_environment(refused):
     complaint = refused("rollout=episode", "num_envs=32", "total_steps=31")
     assert complaint == "total_steps=31: less than one update, num_envs=32 whole episodes"
@@ -242,6 +257,16 @@ def test_a_read_only_directory_is_refused(refused, tmp_path):
 def test_a_directory_that_cannot_be_made_is_refused(stubbed, refused):
     # The kernel's file system refuses directories even to root
     assert refused("out=/proc/seca/run", "map=matrix").startswith("out=/proc/seca/run: cannot be created")
+
+
+def test_a_full_disk_at_the_start_leaves_nothing(stubbed, refused, monkeypatch):
+    def full(self, text):
+        self.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    complaint = refused("out=new/run", "map=matrix")
+    assert complaint == "out=new/run: cannot be created (No space left on device)"
 
 
 def test_a_directory_in_use_is_refused(refused, tmp_path):

@@ -8,7 +8,7 @@ from PIL import Image
 from seca_jax.envs.smax import render
 from seca_jax.envs.smax.frame import Frame
 from seca_jax.envs.smax.scenarios import Ridge
-from seca_jax.envs.smax.units import STALKER, ZEALOT
+from seca_jax.envs.smax.units import MARINE, MEDIVAC, STALKER, ZEALOT
 
 
 def moment(x, y, *, allies, health=None, target=None, types=None, envs=1):
@@ -55,6 +55,15 @@ def test_units_stand_where_they_are_and_up_is_up():
     middle = image.shape[1] / 2
     assert ally[0] < middle < enemy[0]  # x to the right
     assert ally[1] < middle < enemy[1]  # y upwards, rows downwards
+
+
+def test_a_medivac_does_not_hide_who_is_under_it():
+    types = [MARINE, MEDIVAC, ZEALOT]
+    under = picture(moment([8, 8, 24], [16, 16, 16], allies=2, types=types))
+    alone = picture(moment([8, 8, 24], [16, 16, 16], allies=2, types=types, health=[0, 1, 1]))
+    row, column = alone.shape[0] // 2 + 22, round(8 + 8 * (640 - 16) / 32)  # below the header of 52 pixels
+    close = np.s_[row - 9 : row + 9, column - 9 : column + 9]  # the marine's disc, smaller than the Medivac
+    assert (under[close] != alone[close]).any(-1).mean() > 0.1
 
 
 def test_the_dead_are_faded():

@@ -262,6 +262,31 @@ def test_sigterm_saves_and_a_resumed_run_goes_on(tmp_path, metrics):
     assert checkpoint.steps(run)
 
 
+def test_a_signal_before_the_first_update_leaves_a_run_that_goes_on(stubbed, tmp_path, monkeypatch, metrics):
+    words = [*SMALL, *EVERY, "total_steps=400"]
+    assert train.main([*words, f"out={tmp_path / 'whole'}"]) == 0
+
+    def starting(*_, **__):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("seca_jax.logger.Wandb._start", starting)
+        words = [word for word in words if word != "wandb.mode=disabled"]
+        assert train.main([*words, f"out={tmp_path / 'run'}"]) == 130
+    assert checkpoint.steps(tmp_path / "run") == [0]
+    assert train.main([f"resume={tmp_path / 'run'}", "wandb.mode=disabled"]) == 0
+    assert metrics(tmp_path / "run", timing=False) == metrics(tmp_path / "whole", timing=False)
+
+
+def test_an_interrupt_before_the_run_has_begun_leaves_nothing(stubbed, tmp_path, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "Program", interrupted)
+    assert train.main([*SMALL, f"out={tmp_path / 'run'}"]) == 130
+    assert capsys.readouterr().err == "" and not (tmp_path / "run").exists()
+
+
 def test_second_interrupt_aborts_at_once(tmp_path):
     run = tmp_path / "run"
     words = command("total_steps=2_000_000_000", "log.interval=2_000_000", f"out={run}")

@@ -149,6 +149,8 @@ class Painter:
                 self._shot(draw, now, unit, int(now.target[unit]))
         place = {} if order is None else {int(agent): i + 1 for i, agent in enumerate(order)}
         living = np.flatnonzero(now.alive)
+        # Large ones first: a Medivac may hover right over a marine
+        living = living[np.argsort(-TABLE.radius[now.unit_type[living]], kind="stable")]
         for unit in living:
             self._body(draw, now, unit)
         # Bars go on top of every body and badges on top of every bar, so that a crowd hides none of them.

@@ -1,0 +1,69 @@
+"""Imports point one way, heavy packages stay out of the algorithms, and nothing computes at import time."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import seca_jax
+
+ROOT = Path(seca_jax.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+# From the ground up; a room may import those of its own floor and below
+FLOORS = (
+    ("types", "config", "interrupt", "pieces", "returns"),
+    ("envs", "networks", "networks_q", "credit"),
+    ("rollout", "replay_buffer"),
+    ("algos",),
+    ("config_check", "compose", "devices", "checkpoint", "logger", "plotting", "plotting_orders"),
+    ("runner", "replay"),
+    ("train", "evaluate", "throughput"),
+    ("benchmark",),
+)
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+ABOVE = {"wandb", "orbax", "hydra", "omegaconf", "matplotlib", "rich"}
+
+
+def room(module):
+    """The room of ``seca_jax.<room>...``."""
+    return module.split(".")[1]
+
+
+def imported(path):
+    """Modules imported anywhere in a file, functions' bodies included, but not for type checking alone."""
+    tree = ast.parse(path.read_text())
+    for node in list(ast.walk(tree)):
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            node.body = []
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "seca_jax":
+            found |= {f"seca_jax.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module)
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_one_way(path):
+    own = path.relative_to(ROOT).with_suffix("").parts[0]
+    if own == "__init__":
+        return
+    modules = imported(path)
+    above = {m for m in modules if m.startswith("seca_jax.") and FLOOR.get(room(m), 0) > FLOOR[own]}
+    assert not above
+    if FLOOR[own] <= FLOOR["algos"]:
+        assert ABOVE.isdisjoint(m.partition(".")[0] for m in modules)
+
+
+def test_nothing_computes_at_import_time():
+    """Importing every module leaves JAX's backend alone: platform and devices can still be chosen."""
+    modules = [".".join(path.relative_to(ROOT.parent).with_suffix("").parts) for path in FILES]
+    code = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)\n"
+    code += "from jax._src import xla_bridge\nsys.exit(bool(xla_bridge._backends))"
+    done = subprocess.run([sys.executable, "-c", code, *modules], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr

@@ -43,12 +43,13 @@ def _battle(map_name: str, runs: tuple[Run, ...], title: str = "") -> Panel:
     return Panel(title or map_name, "test/win_rate", "greedy win rate", runs)
 
 
-def _question(map_name: str, question: str) -> Panel:
+def _question(number: str, question: str) -> Panel:
+    own = search.ROUNDS[number]
     runs = tuple(
-        Run(search.label(words), search.name(words), map_name, search.command(map_name, words))
-        for words in search.QUESTIONS[question]
+        Run(search.label(words), search.name(number, words), own.map, search.command(number, words))
+        for words in own.questions[question]
     )
-    return _battle(map_name, runs, f"{question}, {map_name}")
+    return _battle(own.map, runs, f"round {number}, {own.map}: {question}")
 
 
 ADVANTAGES = {"seca": "SeCA", "coma_newarchi": "COMA-newArchi", "coma": "COMA"}
@@ -80,7 +81,7 @@ FIGURES: dict[str, tuple[Panel, ...]] = {
         for name in MAPS
     ),
     "search": tuple(
-        _question(map_name, question) for map_name in search.BUDGET for question in search.QUESTIONS
+        _question(number, question) for number, own in search.ROUNDS.items() for question in own.questions
     ),
 }
 

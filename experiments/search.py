@@ -1,10 +1,9 @@
-"""The search behind SeCA's default: one change at a time from the default it started with.
+"""The search behind SeCA's defaults: rounds of settings, each with a map, a budget and a question.
 
-Every question is a panel: the starting point and what was tried instead. A run is named by its words, so
-panels that ask about the same setting share its run.
+A run is named by its words, so panels of a round that ask about the same setting share its run.
 """
 
-from collections.abc import Iterable
+from typing import NamedTuple
 
 Words = tuple[str, ...]
 
@@ -17,6 +16,7 @@ START: dict[str, str] = {
     "actor.hidden": "64",
     "actor.lr": "1e-3",
     "actor.entropy": "0.005",
+    "actor.entropy_final": "-1.0",
     "actor.epochs": "2",
     "actor.minibatches": "4",
     "actor.clip": "0.2",
@@ -26,31 +26,66 @@ START: dict[str, str] = {
     "credit.order": "ig-episode",
     "credit.residual": "1.0",
 }
-BUDGET: dict[str, Words] = {
-    "3m": ("seeds=4", "total_steps=1_000_000", "eval.interval=200_000", "eval.episodes=512"),
-    "2s3z": ("seeds=4", "total_steps=300_000", "eval.interval=50_000", "eval.episodes=512"),
-}
-START_WORDS: Words = ()
 FASTER: Words = ("actor.lr=3e-3",)
-QUESTIONS: dict[str, tuple[Words, ...]] = {
-    "learning rates": (
-        START_WORDS,
-        ("actor.lr=3e-4",),
-        FASTER,
-        (*FASTER, "critic.lr=3e-3"),
-        ("lr_decay=true",),
+FALLING: Words = (*FASTER, "actor.entropy=0.02", "actor.entropy_final=0.001")
+
+
+class Round(NamedTuple):
+    """Settings that share a map and a budget."""
+
+    map: str
+    budget: Words
+    questions: dict[str, tuple[Words, ...]]
+
+
+ROUNDS: dict[str, Round] = {
+    "1": Round(
+        "3m",
+        ("seeds=4", "total_steps=1_000_000", "eval.interval=200_000", "eval.episodes=512"),
+        {
+            "learning rates": (
+                (),
+                ("actor.lr=3e-4",),
+                FASTER,
+                (*FASTER, "critic.lr=3e-3"),
+                ("lr_decay=true",),
+            ),
+            "exploration": ((), ("actor.entropy=0",), ("actor.entropy=0.02",)),
+            "batch": (FASTER, (*FASTER, "num_envs=32"), (*FASTER, "num_envs=128")),
+            "bootstrap": (FASTER, (*FASTER, "lam=0.8"), (*FASTER, "lam=0.9", "critic.target_interval=1")),
+            "credit": (
+                FASTER,
+                (*FASTER, "credit.residual=0.5"),
+                (*FASTER, "credit.order=fixed"),
+                (*FASTER, "credit.path=backward"),
+            ),
+            "reuse": (FASTER, (*FASTER, "actor.epochs=4"), (*FASTER, "actor.clip=0.1")),
+            "size": (FASTER, (*FASTER, "critic.hypernet_hidden=128")),
+        },
     ),
-    "exploration": (START_WORDS, ("actor.entropy=0",), ("actor.entropy=0.02",)),
-    "batch": (FASTER, (*FASTER, "num_envs=32"), (*FASTER, "num_envs=128")),
-    "bootstrap": (FASTER, (*FASTER, "lam=0.8"), (*FASTER, "lam=0.9", "critic.target_interval=1")),
-    "credit": (
-        FASTER,
-        (*FASTER, "credit.residual=0.5"),
-        (*FASTER, "credit.order=fixed"),
-        (*FASTER, "credit.path=backward"),
+    "2": Round(
+        "3m",
+        ("seeds=2", "total_steps=3_000_000", "eval.interval=500_000", "eval.episodes=512"),
+        {
+            "schedules": (
+                FASTER,
+                (*FASTER, "lr_decay=true"),
+                FALLING,
+                (*FASTER, "lr_decay=true", "actor.entropy=0.02", "actor.entropy_final=0"),
+            )
+        },
     ),
-    "reuse": (FASTER, (*FASTER, "actor.epochs=4"), (*FASTER, "actor.clip=0.1")),
-    "size": (FASTER, (*FASTER, "critic.hypernet_hidden=128"), (*FASTER, "actor.hidden=128")),
+    "3": Round(
+        "2s3z",
+        ("seeds=2", "total_steps=600_000", "eval.interval=100_000", "eval.episodes=512"),
+        {
+            "schedules": (
+                (),
+                FASTER,
+                (*FASTER, "lr_decay=true", "actor.entropy=0.02", "actor.entropy_final=0"),
+            )
+        },
+    ),
 }
 
 
@@ -59,12 +94,12 @@ def label(words: Words) -> str:
     return ", ".join(words) or "start"
 
 
-def name(words: Words) -> str:
-    """What a setting is called in paths."""
-    return "_".join(words) or "start"
+def name(number: str, words: Words) -> str:
+    """What a setting of a round is called in paths."""
+    return f"{number}-" + ("_".join(words) or "start")
 
 
-def command(map_name: str, words: Iterable[str]) -> Words:
-    """The words of a setting's training command, the starting point and the budget included."""
+def command(number: str, words: Words) -> Words:
+    """The words of a setting's training command, the starting point and the round's budget included."""
     chosen = START | dict(word.split("=", 1) for word in words)
-    return (*(f"{key}={value}" for key, value in chosen.items()), *BUDGET[map_name])
+    return (*(f"{key}={value}" for key, value in chosen.items()), *ROUNDS[number].budget)

@@ -80,6 +80,14 @@ FIGURES: dict[str, tuple[Panel, ...]] = {
         )
         for name in MAPS
     ),
+    "baselines": (
+        _battle(
+            "3m",
+            _algorithms(
+                "3m", ADVANTAGES | {"lica": "LICA", "qmix": "QMIX", "vdn": "VDN", "qtran": "QTRAN"}
+            ),
+        ),
+    ),
     "search": tuple(
         _question(number, question) for number, own in search.ROUNDS.items() for question in own.questions
     ),

@@ -53,14 +53,6 @@ ROUNDS: dict[str, Round] = {
             "exploration": ((), ("actor.entropy=0",), ("actor.entropy=0.02",)),
             "batch": (FASTER, (*FASTER, "num_envs=32"), (*FASTER, "num_envs=128")),
             "bootstrap": (FASTER, (*FASTER, "lam=0.8"), (*FASTER, "lam=0.9", "critic.target_interval=1")),
-            "credit": (
-                FASTER,
-                (*FASTER, "credit.residual=0.5"),
-                (*FASTER, "credit.order=fixed"),
-                (*FASTER, "credit.path=backward"),
-            ),
-            "reuse": (FASTER, (*FASTER, "actor.epochs=4"), (*FASTER, "actor.clip=0.1")),
-            "size": (FASTER, (*FASTER, "critic.hypernet_hidden=128")),
         },
     ),
     "2": Round(
@@ -86,6 +78,26 @@ ROUNDS: dict[str, Round] = {
             )
         },
     ),
+    "4": Round(
+        "2s3z",
+        ("seeds=4", "total_steps=300_000", "eval.interval=50_000", "eval.episodes=512"),
+        {
+            "credit": (
+                FALLING,
+                (*FALLING, "credit.residual=0"),
+                (*FALLING, "credit.residual=0.5"),
+                (*FALLING, "credit.order=fixed"),
+                (*FALLING, "credit.path=backward"),
+            ),
+            "reuse": (FALLING, (*FALLING, "actor.epochs=4"), (*FALLING, "actor.clip=0.1")),
+            "size": (FALLING, (*FALLING, "critic.hypernet_hidden=128")),
+        },
+    ),
+    "5": Round(
+        "2s3z",
+        ("seeds=2", "total_steps=1_000_000", "eval.interval=100_000", "eval.episodes=512"),
+        {"the paper's own rule": (FALLING, ("preset=paper", "critic.hypernet_hidden=64"))},
+    ),
 }
 
 
@@ -101,5 +113,6 @@ def name(number: str, words: Words) -> str:
 
 def command(number: str, words: Words) -> Words:
     """The words of a setting's training command, the starting point and the round's budget included."""
-    chosen = START | dict(word.split("=", 1) for word in words)
+    start = {} if "preset=paper" in words else START  # a preset is a starting point of its own
+    chosen = start | dict(word.split("=", 1) for word in words)
     return (*(f"{key}={value}" for key, value in chosen.items()), *ROUNDS[number].budget)

@@ -69,7 +69,12 @@ TASKS = {"predator_prey": _predator_prey, "cooperative_navigation": _cooperative
 
 
 def make(name: str) -> Environment:
-    """A particle task. State: positions of all particles and velocities of those that move.
+    """A particle task. State: tanh of all particles' positions and of the velocities of those that move.
+
+    The worlds have no walls. At the time limit particles may be further out than at any state that the
+    critic is fitted to, and a critic that extrapolates feeds its own excess back through the bootstrap:
+    with raw positions the loss on predator_prey grew without bound (1e13 after 60,000 steps, 2.9 with
+    tanh). Observations are jaxmarl's own.
 
     Raises:
         KeyError: no such task.
@@ -87,7 +92,7 @@ def make(name: str) -> Environment:
         return View(
             obs=jnp.stack([obs[agent] for agent in team], axis=1),
             avail=jnp.ones((num_envs, len(team), MOVES), bool),
-            state=jnp.concatenate([x.reshape(num_envs, -1) for x in (position, velocity)], axis=-1),
+            state=jnp.tanh(jnp.concatenate([x.reshape(num_envs, -1) for x in (position, velocity)], axis=-1)),
         )
 
     def step(key, states, action):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from seca_jax import benchmark, throughput
+from seca_jax import algos, benchmark, throughput
 from seca_jax.throughput import Row, Timed
 
 
@@ -87,11 +87,31 @@ def test_environments_alone_come_in_the_sizes_asked_for():
     assert len(configs) == 1
 
 
+def test_learners_come_in_a_list_or_all_at_once():
+    _, configs = benchmark.plan(["algo=qmix,seca", "map=2s3z"])
+    assert [(c.algo, c.num_envs) for c in configs] == [("qmix", 32), ("seca", 64)]
+    _, configs = benchmark.plan(["algo=all"])
+    assert [c.algo for c in configs] == algos.names()
+
+
+def test_each_learner_has_its_row_and_environments_alone_are_measured_once(tmp_path):
+    target = tmp_path / "rows.json"
+    words = "map=leader algo=vdn,qmix num_envs=4 seeds=1 actor.hidden=4 q.batch=4 q.updates=1 seconds=0.01"
+    assert benchmark.main([*words.split(), f"json={target}"]) == 0
+    rows = json.loads(target.read_text())["rows"]
+    assert [(r["what"], r["algo"]) for r in rows] == [
+        *[("env", None), ("rollout", "vdn"), ("train", "vdn")],
+        *[("rollout", "qmix"), ("train", "qmix")],
+    ]
+
+
 @pytest.mark.parametrize(
     ("word", "message"),
     [
         ("what=everything", "one of env, rollout, train, all"),
         ("map=2s3zz", "did you mean 2s3z"),
+        ("algo=qmix,qmx", "algo=qmx: unknown"),
+        ("algo=seca,qmix rollout=stream", "qmix replays whole episodes"),
         ("num_envs=0", "at least 1"),
         ("num_env=3", "did you mean num_envs"),
         ("repeats=3", "at least 5"),
@@ -99,6 +119,6 @@ def test_environments_alone_come_in_the_sizes_asked_for():
     ],
 )
 def test_bad_input_is_one_line_and_status_2(capsys, word, message):
-    assert benchmark.main([word]) == 2
+    assert benchmark.main(word.split()) == 2
     captured = capsys.readouterr()
     assert message in captured.err and captured.err.count("\n") == 1 and not captured.out

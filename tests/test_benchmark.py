@@ -94,15 +94,29 @@ def test_learners_come_in_a_list_or_all_at_once():
     assert [c.algo for c in configs] == algos.names()
 
 
-def test_each_learner_has_its_row_and_environments_alone_are_measured_once(tmp_path):
-    target = tmp_path / "rows.json"
-    words = "map=leader algo=vdn,qmix num_envs=4 seeds=1 actor.hidden=4 q.batch=4 q.updates=1 seconds=0.01"
-    assert benchmark.main([*words.split(), f"json={target}"]) == 0
-    rows = json.loads(target.read_text())["rows"]
-    assert [(r["what"], r["algo"]) for r in rows] == [
-        *[("env", None), ("rollout", "vdn"), ("train", "vdn")],
-        *[("rollout", "qmix"), ("train", "qmix")],
+def test_environments_alone_are_measured_once_for_all_learners_in_them(monkeypatch):
+    asked = []
+
+    def measure(config, whats, devices, **options):
+        asked.append((config.algo, config.num_envs, whats))
+        return []
+
+    monkeypatch.setattr(throughput, "measure", measure)
+    assert benchmark.main("map=leader algo=vdn,qmix,seca device=cpu seeds=1".split()) == 0
+    assert asked == [
+        ("vdn", 32, ["env", "rollout", "train"]),
+        ("qmix", 32, ["rollout", "train"]),
+        ("seca", 64, ["env", "rollout", "train"]),  # as many environments as its default says
     ]
+
+
+def test_shares_do_not_mix_learners():
+    rows = [row("env", 100_000)]
+    for algo, rate in (("vdn", 50_000), ("qmix", 25_000)):
+        rows += [row("rollout", rate, algo=algo), row("train", 10_000, algo=algo)]
+    one, two = benchmark.shares(rows)
+    assert "vdn" in one and "recording 10.0 us" in one and "learning 80.0 us" in one
+    assert "qmix" in two and "recording 30.0 us" in two and "learning 60.0 us" in two
 
 
 @pytest.mark.parametrize(

@@ -83,9 +83,7 @@ FIGURES: dict[str, tuple[Panel, ...]] = {
     "baselines": (
         _battle(
             "3m",
-            _algorithms(
-                "3m", ADVANTAGES | {"lica": "LICA", "qmix": "QMIX", "vdn": "VDN", "qtran": "QTRAN"}
-            ),
+            _algorithms("3m", ADVANTAGES | {"lica": "LICA", "qmix": "QMIX", "vdn": "VDN", "qtran": "QTRAN"}),
         ),
     ),
     "search": tuple(

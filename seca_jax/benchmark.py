@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seca_jax import compose
+from seca_jax import algos, compose
 from seca_jax.config import Config, key
 from seca_jax.config_check import ConfigError, check, check_field
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 WHATS = ("env", "rollout", "train")
 ENV_MAPS = "2s3z,3s5z_vs_3s6z,27m_vs_30m,2c_vs_64zg"
 ENV_SIZES = "32,256,2048"
+SEVERAL = ("map", "algo", "num_envs")  # keys that take several values
 WIDTH = 124  # characters of the table
 
 
@@ -67,7 +68,8 @@ def shares(rows: "list[Row]") -> list[str]:
         cost = {
             row.what: 1e6 / row.steps_per_s
             for row in rows
-            if row.backend == train.backend and row[2] == train.map and row[4:6] == train[4:6]
+            if (row.backend, row.map, row[4:6]) == (train.backend, train.map, train[4:6])
+            and row.algo in (None, train.algo)
         }
         if len(cost) == len(WHATS):
             parts = (
@@ -77,7 +79,8 @@ def shares(rows: "list[Row]") -> list[str]:
             )
             text = ", ".join(f"{name} {us:.1f} us ({us / cost['train']:.0%})" for name, us in parts)
             lines.append(
-                f"{train.map}, {train.backend}: one training step costs {cost['train']:.1f} us: {text}"
+                f"{train.map}, {train.algo}, {train.backend}: one training step costs "
+                f"{cost['train']:.1f} us: {text}"
             )
     return lines
 
@@ -85,8 +88,8 @@ def shares(rows: "list[Row]") -> list[str]:
 def plan(words: list[str]) -> tuple[Options, list[Config]]:
     """Options and the checked configurations to measure; raises ConfigError.
 
-    ``map`` and ``num_envs`` take several values, separated by commas; every other key of a training
-    run may be given too.
+    ``map``, ``algo`` and ``num_envs`` take several values, separated by commas, and ``algo=all`` is
+    every learner; every other key of a training run may be given too.
     """
     own = {field.name for field in fields(Options)}
     mine = [word for word in words if word.partition("=")[0] in own]
@@ -102,7 +105,9 @@ def plan(words: list[str]) -> tuple[Options, list[Config]]:
     lists = [[word] for word in rest]
     for i, word in enumerate(rest):
         name, _, values = word.partition("=")
-        if name in ("map", "num_envs"):
+        if word == "algo=all":
+            values = ",".join(algos.names())
+        if name in SEVERAL:
             lists[i] = [f"{name}={value}" for value in values.split(",")]
     configs = []
     for job in itertools.product(*lists):
@@ -129,16 +134,19 @@ def run(options: Options, configs: list[Config], argv: list[str]) -> dict[str, A
     origin = provenance(used, argv)
     device = f"{origin['device']} ({os.cpu_count()} CPU cores)"
     whats = list(WHATS) if options.what == "all" else [options.what]
-    rows = []
+    rows, simulated = [], set()
     for config in configs:
+        # The environment alone is the same whoever learns in it.
+        setting = (config.map, config.env, config.num_envs, config.seeds)
         rows += throughput.measure(
             config,
-            whats,
+            [what for what in whats if what != "env" or setting not in simulated],
             used,
             repeats=options.repeats,
             seconds=options.seconds,
             say=progress.print,
         )
+        simulated.add(setting)
     console.print(f"{device}, jax {origin['versions']['jax']}, jaxmarl {origin['versions']['jaxmarl']}")
     console.print(table(rows))
     for line in shares(rows):
@@ -154,7 +162,7 @@ def usage() -> str:
         lines.append(f"  {field.name:<10} {field.metadata['doc']}{default}")
     lines += [
         "",
-        "map and num_envs take several values, separated by commas.",
+        "map, algo and num_envs take several values, separated by commas; algo=all is every learner.",
         "All other keys of seca_jax.train work too.",
         f"what=env alone defaults to map={ENV_MAPS} num_envs={ENV_SIZES} seeds=1.",
     ]

@@ -129,6 +129,8 @@ class QConfig:
     updates: int = key(8, "updates after every num_envs episodes", low=1)
     batch: int = key(32, "episodes replayed in an update", low=1)
     episodes: int = key(5000, "newest episodes that the replay buffer keeps, memory permitting", low=1)
+    mixing: int = key(32, "qmix only: width of the mixing network", low=1)
+    hypernet: int = key(64, "qmix only: hidden units of the hypernetworks that feed it", low=1)
     memory: int = key(1024, "MiB that the replay buffers of all seeds may take up together", low=1)
 
 

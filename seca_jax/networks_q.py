@@ -50,8 +50,8 @@ def value_of(q: jax.Array, action: jax.Array) -> jax.Array:
 class QMixer(nn.Module):
     """QMIX's mixing network (Rashid et al. 2018, Figure 2): weights from the state, never negative."""
 
-    embed: int = 32
-    hypernet: int = 64
+    embed: int
+    hypernet: int
 
     @nn.compact
     def __call__(self, q: jax.Array, state: jax.Array) -> jax.Array:

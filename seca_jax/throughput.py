@@ -206,7 +206,8 @@ def measure(
     def add(what, backend, algo, timed, rate):
         sizes = (config.num_envs, config.seeds)
         rows.append(Row(what, backend, config.map, algo, *sizes, rate, timed.compile_s, timed.peak_bytes))
-        say(f"{what} {backend} {config.map} {config.num_envs} x {config.seeds}: {rate:,.0f} steps/s")
+        named = " ".join(word for word in (what, backend, config.map, algo) if word)
+        say(f"{named} {config.num_envs} x {config.seeds}: {rate:,.0f} steps/s")
 
     if "env" in whats:
         timed = {

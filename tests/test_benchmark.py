@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from seca_jax import benchmark, throughput
+from seca_jax import algos, benchmark, throughput
 from seca_jax.throughput import Row, Timed
 
 
@@ -87,11 +87,45 @@ def test_environments_alone_come_in_the_sizes_asked_for():
     assert len(configs) == 1
 
 
+def test_learners_come_in_a_list_or_all_at_once():
+    _, configs = benchmark.plan(["algo=qmix,seca", "map=2s3z"])
+    assert [(c.algo, c.num_envs) for c in configs] == [("qmix", 32), ("seca", 64)]
+    _, configs = benchmark.plan(["algo=all"])
+    assert [c.algo for c in configs] == algos.names()
+
+
+def test_environments_alone_are_measured_once_for_all_learners_in_them(monkeypatch):
+    asked = []
+
+    def measure(config, whats, devices, **options):
+        asked.append((config.algo, config.num_envs, whats))
+        return []
+
+    monkeypatch.setattr(throughput, "measure", measure)
+    assert benchmark.main("map=leader algo=vdn,qmix,seca device=cpu seeds=1".split()) == 0
+    assert asked == [
+        ("vdn", 32, ["env", "rollout", "train"]),
+        ("qmix", 32, ["rollout", "train"]),
+        ("seca", 64, ["env", "rollout", "train"]),  # as many environments as its default says
+    ]
+
+
+def test_shares_do_not_mix_learners():
+    rows = [row("env", 100_000)]
+    for algo, rate in (("vdn", 50_000), ("qmix", 25_000)):
+        rows += [row("rollout", rate, algo=algo), row("train", 10_000, algo=algo)]
+    one, two = benchmark.shares(rows)
+    assert "vdn" in one and "recording 10.0 us" in one and "learning 80.0 us" in one
+    assert "qmix" in two and "recording 30.0 us" in two and "learning 60.0 us" in two
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["what=everything"], "one of env, rollout, train, all"),
         (["map=2s3zz"], "did you mean 2s3z"),
+        (["algo=qmix,qmx"], "algo=qmx: unknown"),
+        (["algo=seca,qmix", "rollout=stream"], "qmix replays whole episodes"),
         (["num_envs=0"], "at least 1"),
         (["num_env=3"], "did you mean num_envs"),
         (["repeats=3"], "at least 5"),

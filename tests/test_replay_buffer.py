@@ -141,17 +141,23 @@ def test_the_oldest_episodes_make_room_across_the_wrap_around():
     replay = replay_buffer.make(config_of(episodes=6), env)
     add = jax.jit(replay.add)
     state, put = replay.init(), []
+    packed = []
     for turn in range(4):
         batch = collect(replay.watched, jax.random.key(turn))
         state = add(state, batch)
         put += list(np.asarray(batch.reward[0]))  # of the first step: names the episode
-        drawn = draw(replay, state, jax.random.key(100 + turn), 60)
-        names = np.asarray(drawn.reward[:, 0])
+        packed.append(jax.tree.map(np.asarray, replay_buffer.pack(batch, A)))
+        drawn = jax.tree.map(np.asarray, draw(replay, state, jax.random.key(100 + turn), 60))
+        names = drawn.reward[:, 0]
         assert set(names) == set(put[-6:]), turn
         assert len(set(put)) == len(put)
-        for name, length, ended in zip(names, np.asarray(drawn.length), np.asarray(drawn.terminated)):
-            b = put.index(name) % NUM_ENVS
-            assert length == min(ENDS[b], LIMIT) and ended == (ENDS[b] <= LIMIT)
+        for i, name in enumerate(names):
+            turn_put, b = divmod(put.index(name), NUM_ENVS)
+            length = drawn.length[i]
+            assert length == min(ENDS[b], LIMIT) and drawn.terminated[i] == (ENDS[b] <= LIMIT)
+            # Not only its name: the world before each step and after the last, actions, rewards.
+            for got, gave in zip(jax.tree.leaves(drawn), jax.tree.leaves(packed[turn_put])):
+                np.testing.assert_array_equal(got[i], gave[b])
 
 
 def test_episodes_are_drawn_evenly():

@@ -40,7 +40,7 @@ def mixing(gamma: float, mix: Callable, init: Callable) -> q_learning.Method:
 
 def make(config: Config, env: Environment) -> Algorithm:
     """The QMIX learner of a run."""
-    mixer = QMixer()
+    mixer = QMixer(embed=config.q.mixing, hypernet=config.q.hypernet)
 
     def init(key):
         return mixer.init(key, jnp.zeros((1, env.num_agents)), jnp.zeros((1, env.state_size)))

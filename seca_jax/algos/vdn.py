@@ -1,5 +1,6 @@
 """VDN: the team's value is the sum of the agents' (Sunehag et al. 2018)."""
 
+import jax
 import jax.numpy as jnp
 
 from seca_jax.algos import q_learning, qmix
@@ -8,7 +9,12 @@ from seca_jax.envs.base import Environment
 from seca_jax.types import Algorithm
 
 
+def total(params: dict, q: jax.Array, state: jax.Array) -> jax.Array:
+    """The team's value: the agents' values [..., N], added up -> [...]; nothing is learned, nothing read."""
+    del params, state
+    return jnp.sum(q, axis=-1)
+
+
 def make(config: Config, env: Environment) -> Algorithm:
     """The VDN learner of a run."""
-    method = qmix.mixing(config.gamma, lambda params, q, state: jnp.sum(q, axis=-1), lambda key: {})
-    return q_learning.make(config, env, method)
+    return q_learning.make(config, env, qmix.mixing(config.gamma, total, lambda key: {}))

@@ -17,6 +17,7 @@ from seca_jax.config_check import TYPE_NAMES, ConfigError, check, nearest, one_o
 
 CONF = Path(__file__).parent / "conf"
 GROUPS = ("algo", "preset")
+ESSENTIAL = ("map", "algo", "seeds", "seed", "total_steps")  # without them a config.yaml is no run's
 # What a resumed run may change: how long, where and how it is watched, not what it computes
 FREE_ON_RESUME = ("device", "log.progress", "checkpoint.interval", "checkpoint.keep") + tuple(
     name for name, _ in keys() if name.startswith("wandb.")
@@ -121,6 +122,8 @@ def compose(values: dict[str, Any]) -> Config:
 def load(run_dir: str | os.PathLike) -> tuple[Config, dict[str, Any]]:
     """The resolved config of a run and its provenance (versions, device, commit, command).
 
+    A key that the run's version did not know yet has its default, which is what that version did.
+
     Raises:
         ConfigError: no run there, or its config.yaml is damaged.
     """
@@ -128,14 +131,17 @@ def load(run_dir: str | os.PathLike) -> tuple[Config, dict[str, Any]]:
     if not path.is_file():
         raise ConfigError(f"{run_dir}: no run there (config.yaml is missing); give a run directory")
     try:
-        stored = yaml.safe_load(path.read_text())
+        stored, missing = yaml.safe_load(path.read_text()), object()
         provenance = stored.pop("provenance")
         config = Config()
         for name, _ in keys():
             value: Any = stored
             for part in name.split("."):
-                value = value[part]
-            config = replace(config, name, value)
+                value = value.get(part, missing) if value is not missing else missing
+            if value is not missing:
+                config = replace(config, name, value)
+            elif name in ESSENTIAL:
+                raise ConfigError(f"it lacks {name}")
         check(config)
     except ConfigError as error:
         raise ConfigError(f"{path} is damaged: {error}") from None

@@ -1,6 +1,7 @@
 """Checkpoints: exact, atomic, and a full disk is reported instead of raised."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import stub
 
-from seca_jax import checkpoint, runner, train
+from seca_jax import checkpoint, compose, runner, train
 from seca_jax.config_check import ConfigError
 
 SMALL = ["map=3m", "seeds=2", "num_envs=4", "window=5", "eval.episodes=4", "wandb.mode=disabled"]
@@ -230,6 +231,13 @@ def test_resume_refuses_a_damaged_config(run, capsys, text):
     before = files(run)
     assert complaint(capsys, f"resume={run}").startswith(f"{run / 'config.yaml'} is damaged")
     assert files(run) == before
+
+
+def test_a_run_from_before_a_key_existed_still_loads(run):
+    path = run / "config.yaml"
+    before, _ = compose.load(run)
+    path.write_text(re.sub(r"(?m)^  mixing: .*\n", "", path.read_text()))
+    assert "mixing" not in path.read_text() and compose.load(run)[0] == before
 
 
 def test_resume_refuses_a_run_without_checkpoint(run, capsys):

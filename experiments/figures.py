@@ -31,6 +31,12 @@ def _algorithms(map_name: str, labels: dict[str, str]) -> tuple[Run, ...]:
     return tuple(Run(label, algo, map_name, (f"algo={algo}",)) for algo, label in labels.items())
 
 
+def _budgeted(map_name: str, steps: int, labels: dict[str, str]) -> tuple[Run, ...]:
+    """Learners with a budget of their own, whatever the scale."""
+    runs = _algorithms(map_name, labels)
+    return tuple(run._replace(words=(*run.words, f"total_steps={steps}")) for run in runs)
+
+
 def _orders(map_name: str, *orders: str) -> tuple[Run, ...]:
     names = {"ig-episode": "seca"}  # SeCA's default: the run that other panels show
     return tuple(
@@ -83,8 +89,23 @@ FIGURES: dict[str, tuple[Panel, ...]] = {
     "baselines": (
         _battle(
             "3m",
-            _algorithms("3m", ADVANTAGES | {"lica": "LICA", "qmix": "QMIX", "vdn": "VDN", "qtran": "QTRAN"}),
+            (
+                *_budgeted("3m", 4_000_000, {"seca": "SeCA"}),
+                *_budgeted(
+                    "3m", 1_000_000, {"coma_newarchi": "COMA-newArchi", "coma": "COMA", "lica": "LICA"}
+                ),
+                *_budgeted("3m", 300_000, {"qmix": "QMIX", "vdn": "VDN", "qtran": "QTRAN"}),
+            ),
         ),
+        _battle(
+            "2s3z",
+            _budgeted("2s3z", 1_000_000, {"seca": "SeCA", "coma_newarchi": "COMA-newArchi", "lica": "LICA"}),
+        ),
+    ),
+    "maps": (
+        _battle("3s_vs_5z", _budgeted("3s_vs_5z", 600_000, {"seca": "SeCA"})),
+        _battle("3s5z", _budgeted("3s5z", 500_000, {"seca": "SeCA"})),
+        _battle("3s5z_vs_3s6z", _budgeted("3s5z_vs_3s6z", 500_000, {"seca": "SeCA"})),
     ),
     "search": tuple(
         _question(number, question) for number, own in search.ROUNDS.items() for question in own.questions

@@ -2,7 +2,7 @@
 
     python experiments/smax_parity.py --maps 3m 2s3z --battles 10000 --out experiments/results/smax_parity
 
-writes OUT.json and OUT.md. Step-by-step agreement from equal states and equal random numbers is
+writes OUT.json and OUT.md, where rows of other maps stay. Step-by-step agreement from equal states and equal random numbers is
 tested in tests/envs/test_smax_parity.py; this covers what that cannot: starts and the draws themselves.
 """
 
@@ -126,8 +126,8 @@ def compare(map_name: str, name: str, battles: int, seed: int) -> dict:
 
 def markdown(rows: list[dict]) -> str:
     lines = [
-        "| map | allies | wins, core | wins, upstream (95 %) | return | length | z (wins, return, length) |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| map | allies | battles a side | wins, core | wins, upstream (95 %) | return | length | z (wins, return, length) |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
         ours, theirs = row["core"], row["upstream"]
@@ -137,7 +137,11 @@ def markdown(rows: list[dict]) -> str:
             rates.append(f"{side['win_rate']:.4f} ({low:.4f} to {high:.4f})")
         means = [f"{ours[key]:.3f} / {theirs[key]:.3f}" for key in ("return", "length")]
         scores = ", ".join(f"{value:+.1f}" for value in row["z"].values())
-        lines.append("| " + " | ".join([row["map"], row["policy"], *rates, *means, scores]) + " |")
+        lines.append(
+            "| "
+            + " | ".join([row["map"], row["policy"], str(ours["battles"]), *rates, *means, scores])
+            + " |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -148,19 +152,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("experiments/results/smax_parity"))
     arguments = parser.parse_args()
-    rows = []
-    for map_name in arguments.maps:
-        for name in POLICIES:
-            rows.append(compare(map_name, name, arguments.battles, arguments.seed))
-            print(markdown(rows[-1:]).splitlines()[-1], flush=True)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    path = arguments.out.with_suffix(".json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stored = json.loads(path.read_text())["rows"] if path.exists() else []
     versions = {name: version(name) for name in ("jax", "jaxmarl")}
-    document = {"versions": versions, "battles": arguments.battles, "seed": arguments.seed, "rows": rows}
-    arguments.out.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n")
-    arguments.out.with_suffix(".md").write_text(
-        f"{arguments.battles} battles a side; {versions}. Returns and lengths: core / upstream.\n\n"
-        + markdown(rows)
-    )
+    for map_name in arguments.maps:
+        rows = [compare(map_name, name, arguments.battles, arguments.seed) for name in POLICIES]
+        print("\n".join(markdown(rows).splitlines()[2:]), flush=True)
+        # After every map: the large ones take minutes each, and an interruption should cost one of them
+        stored = [row for row in stored if row["map"] != map_name] + rows
+        path.write_text(json.dumps({"versions": versions, "rows": stored}, indent=1) + "\n")
+        path.with_suffix(".md").write_text(f"{versions}; core / upstream.\n\n{markdown(stored)}")
 
 
 if __name__ == "__main__":

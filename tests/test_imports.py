@@ -17,10 +17,11 @@ FLOORS = (
     ("envs", "networks", "networks_q", "credit"),
     ("rollout", "replay_buffer"),
     ("algos",),
-    ("config_check", "compose", "devices", "checkpoint", "logger", "plotting", "plotting_orders"),
+    ("config_check", "compose", "devices", "checkpoint", "logger"),
+    ("plotting", "plotting_orders", "credit_panel", "charts", "page"),
     ("runner", "replay"),
     ("train", "evaluate", "throughput"),
-    ("benchmark",),
+    ("benchmark", "report_run", "report"),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 ABOVE = {"wandb", "orbax", "hydra", "omegaconf", "matplotlib", "rich"}

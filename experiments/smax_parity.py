@@ -2,8 +2,9 @@
 
     python experiments/smax_parity.py --maps 3m 2s3z --battles 10000 --out experiments/results/smax_parity
 
-writes OUT.json and OUT.md, where rows of other maps stay. Step-by-step agreement from equal states and equal random numbers is
-tested in tests/envs/test_smax_parity.py; this covers what that cannot: starts and the draws themselves.
+writes OUT.json and OUT.md, where rows of other maps stay. Step-by-step agreement from equal states and
+equal random numbers is tested in tests/envs/test_smax_parity.py; this covers what that cannot: starts and
+the draws themselves.
 """
 
 import argparse
@@ -125,10 +126,9 @@ def compare(map_name: str, name: str, battles: int, seed: int) -> dict:
 
 
 def markdown(rows: list[dict]) -> str:
-    lines = [
-        "| map | allies | battles a side | wins, core | wins, upstream (95 %) | return | length | z (wins, return, length) |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    names = ("map", "allies", "battles a side", "wins, core", "wins, upstream (95 %)", "return", "length")
+    names += ("z (wins, return, length)",)
+    lines = ["| " + " | ".join(names) + " |", "| --- " * len(names) + "|"]
     for row in rows:
         ours, theirs = row["core"], row["upstream"]
         rates = []

@@ -5,6 +5,7 @@ format that marl-eval reads).
 """
 
 import json
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -50,10 +51,12 @@ def draw(path: Path, panels: list[tuple[Panel, dict[str, summary.Curves]]], titl
     grid = figure.subplots(rows, columns, squeeze=False)
     labels = list(dict.fromkeys(label for _, curves in panels for label in curves))
     for axes, (panel, curves) in zip(grid.flat, panels):
+        # One colour for a label in all panels, unless there are more of them than colours
+        coloured = labels if len(labels) <= 10 else list(curves)
         for label, own in curves.items():
-            colour = f"C{labels.index(label) % 10}"
+            colour = f"C{coloured.index(label) % 10}"
             lower, median, upper = np.quantile(own.values, (0.25, 0.5, 0.75), axis=0)
-            axes.plot(own.steps, median, color=colour, label=label)
+            axes.plot(own.steps, median, color=colour, label=textwrap.fill(label, 30))
             axes.fill_between(own.steps, lower, upper, color=colour, alpha=0.2, linewidth=0)
         axes.set_title(panel.title)
         axes.set_xlabel("environment steps per seed")

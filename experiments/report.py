@@ -11,7 +11,7 @@ import draw
 import summary
 from figures import FIGURES, SCALES, Panel, Run
 
-from seca_jax import charts, page, report, report_run
+from seca_jax import charts, cli, page, report, report_run
 from seca_jax.config_check import ConfigError, one_of
 from seca_jax.evaluate import output
 
@@ -113,29 +113,25 @@ def render(figure: str, scale: str, results: Path = RESULTS) -> str:
     return page.document(title, body)
 
 
+def make(words: list[str]) -> None:
+    """Write the page that the words ask for; raises ConfigError, OSError."""
+    given = dict(word.split("=", 1) for word in words if "=" in word)
+    names = [word for word in words if "=" not in word]
+    if unknown := [name for name in given if name not in ("scale", "out")]:
+        raise ConfigError(f"{unknown[0]}: unknown key; there are scale and out")
+    if len(names) != 1:
+        raise ConfigError(f"which figure? one of {', '.join(FIGURES)}")
+    figure, scale, out = names[0], given.get("scale", "small"), given.get("out", "")
+    one_of("figure", figure, list(FIGURES))
+    one_of("scale", scale, list(SCALES))
+    report.check_out(out)
+    path = output(out, str(RESULTS), f"{figure}-{scale}.html")
+    report.write(path, render(figure, scale))
+
+
 def main(words: list[str]) -> int:
     """The command line; exit status 0 done, 2 bad input."""
-    if {"--help", "-h", "help"} & set(words):
-        print(__doc__.strip())
-        return 0
-    try:
-        given = dict(word.split("=", 1) for word in words if "=" in word)
-        names = [word for word in words if "=" not in word]
-        if unknown := [name for name in given if name not in ("scale", "out")]:
-            raise ConfigError(f"{unknown[0]}: unknown key; there are scale and out")
-        if len(names) != 1:
-            raise ConfigError(f"which figure? one of {', '.join(FIGURES)}")
-        figure, scale, out = names[0], given.get("scale", "small"), given.get("out", "")
-        one_of("figure", figure, list(FIGURES))
-        one_of("scale", scale, list(SCALES))
-        report.check_out(out)
-        path = output(out, str(RESULTS), f"{figure}-{scale}.html")
-        report.write(path, render(figure, scale))
-    except (ConfigError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"report: {path} ({path.stat().st_size / 2**20:.1f} MiB)")
-    return 0
+    return cli.call(make, words, lambda: __doc__.strip())
 
 
 if __name__ == "__main__":

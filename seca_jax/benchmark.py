@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seca_jax import algos, compose
+from seca_jax import algos, cli, compose
 from seca_jax.config import Config, key
 from seca_jax.config_check import ConfigError, check, check_field
 
@@ -156,36 +156,26 @@ def run(options: Options, configs: list[Config], argv: list[str]) -> dict[str, A
 
 def usage() -> str:
     """Text of ``--help``."""
-    lines = ["python -m seca_jax.benchmark [key=value ...]", ""]
-    for field in fields(Options):
-        default = f" [{field.default}]" if field.default != "" else ""
-        lines.append(f"  {field.name:<10} {field.metadata['doc']}{default}")
-    lines += [
-        "",
+    return cli.usage(
+        "python -m seca_jax.benchmark [key=value ...]",
+        Options,
         "map, algo and num_envs take several values, separated by commas; algo=all is every learner.",
         "All other keys of seca_jax.train work too.",
         f"what=env alone defaults to map={ENV_MAPS} num_envs={ENV_SIZES} seeds=1.",
-    ]
-    return "\n".join(lines)
+    )
+
+
+def report(words: list[str]) -> None:
+    """Measure what the words ask for, print it, and write the JSON; raises ConfigError, OSError."""
+    options, configs = plan(words)
+    document = run(options, configs, words)
+    if options.json:
+        Path(options.json).write_text(json.dumps(document, indent=1) + "\n")
 
 
 def main(words: list[str] | None = None) -> int:
     """Entry point; returns the exit status: 0 done, 2 bad input."""
-    words = sys.argv[1:] if words is None else words
-    if {"--help", "-h", "help"} & set(words):
-        print(usage())
-        return 0
-    try:
-        options, configs = plan(words)
-        document = run(options, configs, words)
-        if options.json:
-            Path(options.json).write_text(json.dumps(document, indent=1) + "\n")
-    except (ConfigError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return cli.call(report, words, usage)
 
 
 if __name__ == "__main__":

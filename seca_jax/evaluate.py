@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from seca_jax import cli
 from seca_jax.compose import parse
 from seca_jax.config import key, replace
 from seca_jax.config_check import ConfigError, check, check_field
@@ -272,27 +273,12 @@ def run(chosen: Options) -> None:
 
 def usage() -> str:
     """Text of ``--help``."""
-    lines = ["python -m seca_jax.evaluate run=<dir> [key=value ...]", ""]
-    for field in fields(Options):
-        default = f" [{field.default}]" if field.default != "" else ""
-        lines.append(f"  {field.name:<13} {field.metadata['doc']}{default}")
-    return "\n".join(lines)
+    return cli.usage("python -m seca_jax.evaluate run=<dir> [key=value ...]", Options)
 
 
 def main(words: list[str] | None = None) -> int:
     """Entry point; returns the exit status: 0 done, 2 bad input."""
-    words = sys.argv[1:] if words is None else words
-    if {"--help", "-h", "help"} & set(words):
-        print(usage())
-        return 0
-    try:
-        run(options(words))
-    except (ConfigError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return cli.call(lambda given: run(options(given)), words, usage)
 
 
 if __name__ == "__main__":

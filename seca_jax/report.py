@@ -7,10 +7,10 @@ nothing, so that it can be mailed, archived and read anywhere.
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
-from seca_jax import charts, page, report_run
+from seca_jax import charts, cli, page, report_run
 from seca_jax.compose import parse
 from seca_jax.config import key
 from seca_jax.config_check import ConfigError
@@ -128,35 +128,29 @@ def render(runs: Sequence[report_run.Run], title: str = "") -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """Writes the page, all at once; raises OSError."""
+    """Writes the page, all at once, and says where; raises OSError."""
     draft = path.with_name(path.name + ".tmp")
     draft.write_text(text, encoding="utf-8")
     os.replace(draft, path)
+    print(f"report: {path} ({path.stat().st_size / 2**20:.1f} MiB)")
 
 
 def usage() -> str:
     """Text of ``--help``."""
-    lines = ["python -m seca_jax.report run=<dir> [run=<dir> ...] [key=value ...]", ""]
-    lines += [f"  {field.name:<7} {field.metadata['doc']}" for field in fields(Options)]
-    return "\n".join(lines)
+    return cli.usage("python -m seca_jax.report run=<dir> [run=<dir> ...] [key=value ...]", Options)
+
+
+def make(words: list[str]) -> None:
+    """Write the page that the words ask for; raises ConfigError, OSError."""
+    places, chosen = options(words)
+    runs = [report_run.read(place) for place in places]
+    path = output(chosen.out, places[0], FILE)
+    write(path, render(runs, chosen.title))
 
 
 def main(words: list[str] | None = None) -> int:
     """Entry point; returns the exit status: 0 done, 2 bad input."""
-    words = sys.argv[1:] if words is None else words
-    if {"--help", "-h", "help"} & set(words):
-        print(usage())
-        return 0
-    try:
-        places, chosen = options(words)
-        runs = [report_run.read(place) for place in places]
-        path = output(chosen.out, places[0], FILE)
-        write(path, render(runs, chosen.title))
-    except (ConfigError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"report: {path} ({path.stat().st_size / 2**20:.1f} MiB)")
-    return 0
+    return cli.call(make, words, usage)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ FLOORS = (
     ("envs", "networks", "networks_q", "credit"),
     ("rollout", "replay_buffer"),
     ("algos",),
-    ("config_check", "compose", "devices", "checkpoint", "logger"),
+    ("config_check", "compose", "cli", "devices", "checkpoint", "logger"),
     ("plotting", "plotting_orders", "credit_panel", "charts", "page"),
     ("runner", "replay"),
     ("train", "evaluate", "throughput"),

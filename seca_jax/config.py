@@ -136,7 +136,9 @@ class QConfig:
 
 @dataclass(frozen=True)
 class EvalConfig:
-    interval: int = key(100_000, "environment steps of one seed between evaluations", low=1)
+    interval: int = key(
+        100_000, "environment steps of one seed between evaluations, rounded to whole lines of the log", low=1
+    )
     episodes: int = key(32, "whole greedy episodes per evaluation and seed", low=1)
 
 

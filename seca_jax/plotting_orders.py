@@ -161,7 +161,9 @@ def _places(axes: Any, order: np.ndarray, alive: np.ndarray, colours: list, name
     )
     axes.set_ylim(agents - 0.5, -0.5)
     axes.set_xlabel("step")
-    axes.set_title("place in the credit order, first assessed first", fontsize=10, loc="left", pad=4)
+    axes.set_title(
+        "place in the credit order, first assessed first (pale: dead)", fontsize=10, loc="left", pad=4
+    )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     inside = axes.inset_axes((1.012, 0.0, 0.014, 1.0))
     bar = axes.figure.colorbar(image, cax=inside, label="place")

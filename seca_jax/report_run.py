@@ -37,6 +37,7 @@ NOT_SETTINGS = ("map", "algo", "preset", "out", "name", "resume", "log.progress"
 )
 NO_POINTS = (np.zeros(0), np.zeros((3, 0)))  # steps and band of a curve without data
 POINTS = 200  # most points of a curve: the page stays small and a screen shows no more
+CHECKPOINTS = "checkpoints"  # as in checkpoint.py, which would import JAX
 
 
 class Run(NamedTuple):
@@ -75,6 +76,12 @@ def read(run_dir: str | Path) -> Run:
         ConfigError: no run there, or one of its files is damaged; one line.
     """
     place = Path(run_dir)
+    saved = max((path.stat().st_mtime for path in (place / CHECKPOINTS).glob("[0-9]*")), default=0.0)
+
+    def current(path: Path) -> bool:
+        # What evaluate left before the run was resumed tells of another policy than the curves do
+        return path.is_file() and path.stat().st_mtime >= saved
+
     path = place / "config.yaml"
     if not path.is_file():
         raise ConfigError(f"{run_dir}: no run there (config.yaml is missing); give a run directory")
@@ -91,16 +98,16 @@ def read(run_dir: str | Path) -> Run:
         path = place / logger.METRICS
         lines = [line for line in logger.read_metrics(place) if {"step", "seed", "wall_s"} <= {*line}]
         path = place / FILES["json"]
-        evaluation = json.loads(path.read_text()) if path.is_file() else None
+        evaluation = json.loads(path.read_text()) if current(path) else None
         if evaluation:
             evaluation_table(evaluation)
         for path in (place / name for name in FILES.values() if not name.endswith(".json")):
-            if path.is_file():
+            if current(path):
                 page.picture(path, "")
     except Exception as error:  # whatever a damaged file can do to its parser
         detail = " ".join(str(error).split())
         raise ConfigError(f"{path} is damaged ({type(error).__name__}: {detail[:120]})") from None
-    pictures = {name: place / FILES[name] for name, _, _ in PICTURES if (place / FILES[name]).is_file()}
+    pictures = {name: place / FILES[name] for name, _, _ in PICTURES if current(place / FILES[name])}
     return Run(place, config, provenance, lines, evaluation, pictures)
 
 
@@ -204,7 +211,7 @@ def final_table(run: Run) -> str:
         seeds.append({"seed": seed, "win_rate": rate, "ci95": interval, "return": returns.get(seed, 0.0)})
     document = {"seeds": seeds, "episodes": episodes, "median_win_rate": statistics.median(final.values())}
     note = "From the last evaluation of training."
-    if (run.path / "checkpoints").is_dir():
+    if (run.path / CHECKPOINTS).is_dir():
         note += f" python -m seca_jax.evaluate run={run.path} plays more and draws a battle."
     return page.paragraph(note, "soft") + evaluation_table(document)
 

@@ -1,6 +1,7 @@
 """The report page is whole, loads nothing, escapes what it is told, and says what the run's files say."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -117,6 +118,17 @@ def test_a_page_about_a_run(tmp_path, capsys):
     assert "Unfinished" not in page.text
     assert str(run / "report.html") in capsys.readouterr().out
     assert not list(run.glob("*.tmp"))
+
+
+def test_what_was_evaluated_before_the_newest_checkpoint_is_left_out(tmp_path):
+    run = stored(tmp_path / "run", evaluated=True, pictured=True)
+    assert report_run.read(run).evaluation and len(report_run.read(run).pictures) == 2
+    later = (run / "evaluation.json").stat().st_mtime + 60
+    (run / "checkpoints" / "200").mkdir(parents=True)
+    os.utime(run / "checkpoints" / "200", (later, later))
+    read = report_run.read(run)
+    assert read.evaluation is None and not read.pictures
+    assert "evaluate run=" in whole(report.render([read])).text
 
 
 def test_text_is_escaped(tmp_path):

@@ -69,12 +69,13 @@ TASKS = {"predator_prey": _predator_prey, "cooperative_navigation": _cooperative
 
 
 def make(name: str) -> Environment:
-    """A particle task. State: tanh of all particles' positions and of the velocities of those that move.
+    """A particle task. State: tanh of all particles' positions and of the velocities of those that move;
+    observations: tanh of jaxmarl's.
 
     The worlds have no walls. At the time limit particles may be further out than at any state that the
     critic is fitted to, and a critic that extrapolates feeds its own excess back through the bootstrap:
     with raw positions the loss on predator_prey grew without bound (1e13 after 60,000 steps, 2.9 with
-    tanh). Observations are jaxmarl's own.
+    tanh). COMA's critic reads observations too.
 
     Raises:
         KeyError: no such task.
@@ -90,7 +91,7 @@ def make(name: str) -> Environment:
         num_envs = states.step.shape[0]
         position, velocity = states.p_pos, states.p_vel[:, : world.num_agents]
         return View(
-            obs=jnp.stack([obs[agent] for agent in team], axis=1),
+            obs=jnp.tanh(jnp.stack([obs[agent] for agent in team], axis=1)),
             avail=jnp.ones((num_envs, len(team), MOVES), bool),
             state=jnp.tanh(jnp.concatenate([x.reshape(num_envs, -1) for x in (position, velocity)], axis=-1)),
         )

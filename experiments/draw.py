@@ -83,8 +83,9 @@ def main() -> None:
             parts, documents = [], {}
             for metric, axis, runs, thresholds in by_metric(found):
                 parts.append(f"{axis}\n\n{summary.table(runs, thresholds)}\n")
-                if len(summary.rows_over_maps(runs)) > 1:
-                    parts.append(f"{summary.over_maps(runs)}\n")
+                overall = summary.rows_over_maps(runs)
+                if len(overall) > 1:
+                    parts.append(f"{summary.markdown(overall)}\n")
                 documents |= {metric: summary.marl_eval(runs, metric)}
             target.with_suffix(".md").write_text("\n".join(parts))
             target.with_suffix(".json").write_text(json.dumps(documents))

@@ -17,10 +17,12 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import summary
 
 from seca_jax.envs.smax import core, observation, scripted
 from seca_jax.envs.smax.battle import State, make_battle
 from seca_jax.envs.smax.scenarios import SCENARIOS, max_steps
+from seca_jax.evaluate import wilson
 
 AT_ONCE = 1000  # battles played side by side
 POLICIES = ("random", "focus_fire")
@@ -104,14 +106,6 @@ def sample(player, battles: int, seed: int) -> dict:
     }
 
 
-def wilson(rate: float, battles: int, z: float = 1.96) -> tuple[float, float]:
-    """95 % interval of a win rate (Wilson's score interval)."""
-    centre = rate + z * z / (2 * battles)
-    half = z * math.sqrt(rate * (1 - rate) / battles + z * z / (4 * battles * battles))
-    scale = 1 + z * z / battles
-    return (centre - half) / scale, (centre + half) / scale
-
-
 def compare(map_name: str, name: str, battles: int, seed: int) -> dict:
     """One row: both simulators' means, and differences in standard errors."""
     policy = scripted.POLICIES[name]
@@ -126,23 +120,18 @@ def compare(map_name: str, name: str, battles: int, seed: int) -> dict:
 
 
 def markdown(rows: list[dict]) -> str:
-    names = ("map", "allies", "battles a side", "wins, core", "wins, upstream (95 %)", "return", "length")
-    names += ("z (wins, return, length)",)
-    lines = ["| " + " | ".join(names) + " |", "| --- " * len(names) + "|"]
+    names = ["map", "allies", "battles a side", "wins, core", "wins, upstream (95 %)", "return", "length"]
+    table = [[*names, "z (wins, return, length)"]]
     for row in rows:
         ours, theirs = row["core"], row["upstream"]
         rates = []
         for side in (ours, theirs):
-            low, high = wilson(side["win_rate"], side["battles"])
+            low, high = wilson(round(side["win_rate"] * side["battles"]), side["battles"])
             rates.append(f"{side['win_rate']:.4f} ({low:.4f} to {high:.4f})")
         means = [f"{ours[key]:.3f} / {theirs[key]:.3f}" for key in ("return", "length")]
         scores = ", ".join(f"{value:+.1f}" for value in row["z"].values())
-        lines.append(
-            "| "
-            + " | ".join([row["map"], row["policy"], str(ours["battles"]), *rates, *means, scores])
-            + " |"
-        )
-    return "\n".join(lines) + "\n"
+        table.append([row["map"], row["policy"], str(ours["battles"]), *rates, *means, scores])
+    return summary.markdown(table) + "\n"
 
 
 def main() -> None:

@@ -120,11 +120,6 @@ def rows(runs: dict[tuple[str, str], Curves], thresholds: tuple[float, ...]) -> 
     return found
 
 
-def over_maps(runs: dict[tuple[str, str], Curves]) -> str:
-    """:func:`rows_over_maps` as Markdown."""
-    return markdown(rows_over_maps(runs))
-
-
 def rows_over_maps(runs: dict[tuple[str, str], Curves]) -> list[list[str]]:
     """Interquartile mean of the final values over all maps and seeds, for methods on all maps.
 

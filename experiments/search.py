@@ -1,4 +1,4 @@
-"""The search behind SeCA's defaults: rounds of settings, each with a map, a budget and a question.
+"""The search behind the defaults: rounds of settings, each with a map, a budget and a question.
 
 A run is named by its words, so panels of a round that ask about the same setting share its run.
 """
@@ -28,6 +28,20 @@ START: dict[str, str] = {
 }
 FASTER: Words = ("actor.lr=3e-3",)
 FALLING: Words = (*FASTER, "actor.entropy=0.02", "actor.entropy_final=0.001")
+
+# Round 6: every learner from its default, the same number of settings, seeds and steps for each. The
+# on-policy four get the same changes, and so do the value-based three.
+ACTOR_CRITIC: tuple[Words, ...] = (
+    (),
+    ("actor.lr=1e-3",),
+    ("actor.lr=1e-3", "actor.entropy=0.06"),
+    ("critic.updates=8",),
+)
+VALUE_BASED: tuple[Words, ...] = ((), ("q.lr=1e-3",), ("q.lr=1e-3", "q.updates=2"), ("q.target_interval=64",))
+
+
+def _from(algo: str, changes: tuple[Words, ...]) -> tuple[Words, ...]:
+    return tuple((f"algo={algo}", *words) for words in changes)
 
 
 class Round(NamedTuple):
@@ -80,7 +94,7 @@ ROUNDS: dict[str, Round] = {
     ),
     "4": Round(
         "2s3z",
-        ("seeds=4", "total_steps=300_000", "eval.interval=50_000", "eval.episodes=512"),
+        ("seeds=4", "total_steps=200_000", "eval.interval=50_000", "eval.episodes=512"),
         {
             "credit": (
                 FALLING,
@@ -90,13 +104,29 @@ ROUNDS: dict[str, Round] = {
                 (*FALLING, "credit.path=backward"),
             ),
             "reuse": (FALLING, (*FALLING, "actor.epochs=4"), (*FALLING, "actor.clip=0.1")),
-            "size": (FALLING, (*FALLING, "critic.hypernet_hidden=128")),
+            "size": (
+                FALLING,
+                (*FALLING, "critic.hypernet_hidden=128"),
+                (*FALLING, "actor.hidden=128"),
+            ),
+            "readings": (
+                FALLING,
+                (*FALLING, "actor.normalise=batch"),
+                (*FALLING, "rollout=episode"),
+                (*FALLING, "env.state=raw"),
+            ),
         },
     ),
     "5": Round(
         "2s3z",
         ("seeds=2", "total_steps=1_000_000", "eval.interval=100_000", "eval.episodes=512"),
         {"the paper's own rule": (FALLING, ("preset=paper", "critic.hypernet_hidden=64"))},
+    ),
+    "6": Round(
+        "3m",
+        ("seeds=2", "total_steps=200_000", "eval.interval=50_000", "eval.episodes=512"),
+        {algo: _from(algo, ACTOR_CRITIC) for algo in ("seca", "coma_newarchi", "coma", "lica")}
+        | {algo: _from(algo, VALUE_BASED) for algo in ("qmix", "vdn", "qtran")},
     ),
 }
 
@@ -113,6 +143,7 @@ def name(number: str, words: Words) -> str:
 
 def command(number: str, words: Words) -> Words:
     """The words of a setting's training command, the starting point and the round's budget included."""
-    start = {} if "preset=paper" in words else START  # a preset is a starting point of its own
+    own = any(word.startswith(("preset=", "algo=")) for word in words)  # a starting point of its own
+    start = {} if own else START
     chosen = start | dict(word.split("=", 1) for word in words)
     return (*(f"{key}={value}" for key, value in chosen.items()), *ROUNDS[number].budget)

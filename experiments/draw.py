@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import summary
-from figures import FIGURES, SCALES, Panel
+from figures import FIGURES, SCALES, Panel, steps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
@@ -71,6 +71,20 @@ def draw(path: Path, panels: list[tuple[Panel, dict[str, summary.Curves]]], titl
     figure.savefig(path, dpi=130)
 
 
+def costs(found: list[tuple[Panel, dict[str, summary.Curves]]]) -> str:
+    """What the larger scales would take at the speed that was measured, each run once, as Markdown."""
+    once = {
+        (run.map, run.name): (run, curves[run.label])
+        for panel, curves in found
+        for run in panel.runs
+        if run.label in curves
+    }
+    runs = {(run.map, run.label): curves for run, curves in once.values()}
+    maps = {task for task, _ in runs}
+    budgets = {scale: {name: steps(name, scale) for name in maps} for scale in ("small", "full", "paper")}
+    return summary.markdown(summary.costs(runs, budgets))
+
+
 def main() -> None:
     for name, panels in FIGURES.items():
         for scale in SCALES:
@@ -87,6 +101,8 @@ def main() -> None:
                 if len(overall) > 1:
                     parts.append(f"{summary.markdown(overall)}\n")
                 documents |= {metric: summary.marl_eval(runs, metric)}
+            if name in ("figure4", "figure5"):
+                parts.append(f"at the speed measured here\n\n{costs(found)}\n")
             target.with_suffix(".md").write_text("\n".join(parts))
             target.with_suffix(".json").write_text(json.dumps(documents))
             print(target.with_suffix(".png"))

@@ -6,7 +6,9 @@ import search
 
 MAPS = ("2s3z", "1c3s5z", "2c_vs_64zg", "3s_vs_5z", "MMM2", "3s5z_vs_3s6z")
 # Steps of a seed on a battle map. The paper trains 32 M steps on the first two maps, 64 M on the others.
-SCALES = {"small": 1_000_000, "full": 10_000_000, "paper": 64_000_000}
+SCALES = {"tiny": 100_000, "small": 1_000_000, "full": 10_000_000, "paper": 64_000_000}
+# Points enough for a curve where a hundred thousand steps are all there is.
+TINY_WORDS = ("eval.interval=10_000", "log.interval=10_000")
 
 
 class Run(NamedTuple):
@@ -123,12 +125,16 @@ PARTICLE_WORDS = (
 )
 
 
+def steps(map_name: str, scale: str) -> int:
+    """Steps of a seed on a battle map."""
+    return 32_000_000 if scale == "paper" and map_name in MAPS[:2] else SCALES[scale]
+
+
 def settings(run: Run, scale: str) -> tuple[str, ...]:
     """The words of a run's training command that depend on the scale."""
     if run.map in ("predator_prey", "cooperative_navigation"):
         return (f"total_steps={PARTICLE_STEPS}", *PARTICLE_WORDS)
-    steps = 32_000_000 if scale == "paper" and run.map in MAPS[:2] else SCALES[scale]
     if any(word.startswith("total_steps=") for word in run.words):
         return ()  # the run has a budget of its own
-    preset = ("preset=paper",) if scale == "paper" else ()
-    return (*preset, f"total_steps={steps}")
+    own = {"tiny": TINY_WORDS, "paper": ("preset=paper",)}.get(scale, ())
+    return (*own, f"total_steps={steps(run.map, scale)}")

@@ -19,6 +19,7 @@ class Curves(NamedTuple):
     steps: np.ndarray  # [P]
     values: np.ndarray  # [seeds, P]
     hours: float  # wall clock of all seeds together
+    rate: float  # environment steps a second, all seeds together, compilation left out
 
 
 def load(run_dir: Path, metric: str) -> Curves:
@@ -30,7 +31,9 @@ def load(run_dir: Path, metric: str) -> Curves:
             by_seed.setdefault(line["seed"], {})[line["step"]] = line[metric]
     steps = sorted(set.intersection(*(set(own) for own in by_seed.values())))
     values = np.array([[own[step] for step in steps] for own in by_seed.values()])
-    return Curves(np.array(steps), values, max(line["wall_s"] for line in lines) / 3600)
+    hours = max(line["wall_s"] for line in lines) / 3600
+    rates = [line["perf/steps_per_s"] for line in lines if "perf/steps_per_s" in line]
+    return Curves(np.array(steps), values, hours, float(np.median(rates)) if rates else float("nan"))
 
 
 def interval(scores: list[np.ndarray], statistic: Any) -> tuple[float, float]:
@@ -134,6 +137,26 @@ def rows_over_maps(runs: dict[tuple[str, str], Curves]) -> list[list[str]]:
             middle = interquartile_mean(np.concatenate(scores))
             found.append([label, f"{middle:.2f} ({low:.2f} to {high:.2f})"])
     return found
+
+
+def costs(runs: dict[tuple[str, str], Curves], budgets: dict[str, dict[str, int]]) -> list[list[str]]:
+    """What larger budgets would take on the machine that trained these curves.
+
+    Args:
+        runs: curves by (map, label).
+        budgets: steps a seed by (name of the budget, map).
+
+    Returns:
+        Names of the columns, then a row for every run, then their sum.
+    """
+    found = [["map", "method", "seeds", "steps/s", *(f"{name}, hours" for name in budgets)]]
+    total = dict.fromkeys(budgets, 0.0)
+    for (task, label), curves in runs.items():
+        seeds = len(curves.values)
+        hours = {name: seeds * own[task] / curves.rate / 3600 for name, own in budgets.items()}
+        total = {name: total[name] + hours[name] for name in budgets}
+        found.append([task, label, str(seeds), f"{curves.rate:,.0f}", *(f"{h:,.0f}" for h in hours.values())])
+    return [*found, ["all", "", "", "", *(f"{hours:,.0f}" for hours in total.values())]]
 
 
 def marl_eval(runs: dict[tuple[str, str], Curves], metric: str, environment: str = "smax") -> dict[str, Any]:

@@ -25,7 +25,7 @@ def run(tmp_path):
     """Two seeds; seed 1 lacks the evaluation at step 5."""
     curves = {0: {0: 0.0, 5: 0.3, 10: 0.4, 20: 0.6}, 1: {0: 0.0, 10: 0.8, 20: 1.0}}
     lines = [
-        {"step": step, "seed": seed, "wall_s": 36.0 * step, "test/win_rate": value}
+        {"step": step, "seed": seed, "wall_s": 36.0 * step, "test/win_rate": value, "perf/steps_per_s": 7.0}
         for seed, own in curves.items()
         for step, value in own.items()
     ]
@@ -38,7 +38,7 @@ def test_curves_by_hand(summary, run):
     curves = summary.load(run, "test/win_rate")
     np.testing.assert_array_equal(curves.steps, [0, 10, 20])
     np.testing.assert_allclose(curves.values, [[0, 0.4, 0.6], [0, 0.8, 1.0]])
-    assert curves.hours == pytest.approx(0.2)
+    assert curves.hours == pytest.approx(0.2) and curves.rate == 7
     np.testing.assert_allclose(summary.final(curves), [0.6, 1.0])
     np.testing.assert_allclose(summary.area(curves), [(2 + 5) / 20, (4 + 9) / 20])
     # medians 0, 0.6, 0.8
@@ -69,6 +69,12 @@ def test_tables_and_the_document_for_marl_eval(summary, run):
     seed = document["smax"]["3m"]["SeCA"]["seed_1"]
     assert seed["step_1"] == {"step_count": 10, "win_rate": [0.8]}
     assert seed["absolute_metrics"] == {"win_rate": [1.0]}
+
+
+def test_costs_by_hand(summary):
+    curves = summary.Curves(np.array([0, 10]), np.zeros((5, 2)), 0.0, 1000.0)
+    _, row, total = summary.costs({("2s3z", "SeCA"): curves}, {"full": {"2s3z": 7_200_000}})
+    assert row == ["2s3z", "SeCA", "5", "1,000", "10"] and total[-1] == "10"
 
 
 def test_figures_name_real_maps_and_keys(summary):

@@ -98,6 +98,9 @@ def plan(words: list[str]) -> tuple[Options, list[Config]]:
         check_field(field.name, field.type, field.metadata, getattr(options, field.name))
     rest = [word for word in words if word not in mine]
     given = {word.partition("=")[0] for word in rest}
+    for name in ("out", "name", "resume"):
+        if name in given:
+            raise ConfigError(f"{name}=: a benchmark keeps no run and continues none; leave it out")
     if options.what == "env":
         # One axis of environments is what simulators are compared on.
         defaults = {"map": ENV_MAPS, "num_envs": ENV_SIZES, "seeds": "1"}

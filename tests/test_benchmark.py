@@ -129,6 +129,7 @@ def test_shares_do_not_mix_learners():
         (["num_envs=0"], "at least 1"),
         (["num_env=3"], "did you mean num_envs"),
         (["repeats=3"], "at least 5"),
+        (["resume=runs/3m/seca/a"], "keeps no run and continues none"),
         (["json=/nowhere/rows.json"], "cannot be written"),
         (["what=env", "map=1c3s5z", "env.backend=upstream"], "jaxmarl has no 1c3s5z"),
         (["map=matrix", "algo=vdn", "rollout=stream"], "vdn replays whole episodes"),

@@ -37,6 +37,7 @@ ACTOR_CRITIC: tuple[Words, ...] = (
     ("actor.lr=1e-3", "actor.entropy=0.06"),
     ("critic.updates=8",),
 )
+ALL_START: dict[str, str] = {"actor.lr": "3e-3", "q.lr": "5e-4"}  # the schema's defaults have moved since
 VALUE_BASED: tuple[Words, ...] = ((), ("q.lr=1e-3",), ("q.lr=1e-3", "q.updates=2"), ("q.target_interval=64",))
 
 
@@ -143,7 +144,9 @@ def name(number: str, words: Words) -> str:
 
 def command(number: str, words: Words) -> Words:
     """The words of a setting's training command, the starting point and the round's budget included."""
-    own = any(word.startswith(("preset=", "algo=")) for word in words)  # a starting point of its own
-    start = {} if own else START
+    if "preset=paper" in words:
+        start = {}  # a starting point of its own
+    else:
+        start = ALL_START if words and words[0].startswith("algo=") else START
     chosen = start | dict(word.split("=", 1) for word in words)
     return (*(f"{key}={value}" for key, value in chosen.items()), *ROUNDS[number].budget)

@@ -119,7 +119,7 @@ class CreditConfig:
 
 @dataclass(frozen=True)
 class QConfig:
-    lr: float = key(5e-4, "learning rate of agents and mixer", above=0)
+    lr: float = key(1e-3, "learning rate of agents and mixer", above=0)
     optimiser: str = key("adam", "adam, or rmsprop (PyMARL's)", choices=("adam", "rmsprop"))
     max_grad_norm: float = key(10.0, "global-norm clip of the gradient", above=0)
     epsilon: float = key(1.0, "share of random actions at the start", low=0, high=1)

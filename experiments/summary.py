@@ -23,7 +23,12 @@ class Curves(NamedTuple):
 
 
 def load(run_dir: Path, metric: str) -> Curves:
-    """Curves of a finished run; only the steps at which every seed was evaluated."""
+    """Curves of a finished run: the steps at which every seed was evaluated.
+
+    Where rollouts are whole episodes every seed counts its own steps, and none but the first agree: there
+    the seeds' first evaluations make the first point, their second ones the second, each at the median of
+    its steps.
+    """
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     by_seed: dict[int, dict[int, float]] = {}
     for line in lines:
@@ -31,6 +36,10 @@ def load(run_dir: Path, metric: str) -> Curves:
             by_seed.setdefault(line["seed"], {})[line["step"]] = line[metric]
     steps = sorted(set.intersection(*(set(own) for own in by_seed.values())))
     values = np.array([[own[step] for step in steps] for own in by_seed.values()])
+    points = min(len(own) for own in by_seed.values())
+    if len(steps) == 1 < points:
+        every = np.array([sorted(own.items())[:points] for own in by_seed.values()])  # [seeds, P, 2]
+        steps, values = np.median(every[..., 0], axis=0), every[..., 1]
     hours = max(line["wall_s"] for line in lines) / 3600
     rates = [line["perf/steps_per_s"] for line in lines if "perf/steps_per_s" in line]
     return Curves(np.array(steps), values, hours, float(np.median(rates)) if rates else float("nan"))

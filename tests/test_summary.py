@@ -46,6 +46,19 @@ def test_curves_by_hand(summary, run):
     assert np.isnan(summary.steps_to(curves, 0.9)) and summary.short(summary.steps_to(curves, 0.9)) == "never"
 
 
+def test_seeds_that_count_their_own_steps_are_paired(summary, tmp_path):
+    curves = {0: {0: 0.0, 11: 0.2, 19: 0.4}, 1: {0: 0.0, 13: 0.6, 22: 0.8, 31: 0.9}}
+    lines = [
+        {"step": step, "seed": seed, "wall_s": 1.0, "test/win_rate": value}
+        for seed, own in curves.items()
+        for step, value in own.items()
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = summary.load(tmp_path, "test/win_rate")
+    np.testing.assert_allclose(found.steps, [0, 12, 20.5])
+    np.testing.assert_allclose(found.values, [[0, 0.2, 0.4], [0, 0.6, 0.8]])
+
+
 def test_interquartile_mean_by_hand(summary):
     assert summary.interquartile_mean(np.array([9.0, 1, 2, 3, 4, 5, -7, 100])) == pytest.approx(14 / 4)
     assert summary.interquartile_mean(np.array([1.0, 2, 6])) == pytest.approx(3)

@@ -13,7 +13,7 @@ import summary
 from figures import FIGURES, SCALES, Panel, steps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, NullFormatter
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -53,13 +53,20 @@ def draw(path: Path, panels: list[tuple[Panel, dict[str, summary.Curves]]], titl
     for axes, (panel, curves) in zip(grid.flat, panels):
         # One colour for a label in all panels, unless there are more of them than colours
         coloured = labels if len(labels) <= 10 else list(curves)
+        last = [own.steps[-1] for own in curves.values()]
+        logarithmic = max(last) > 4 * min(last)  # else short curves would be a strip at the left
         for label, own in curves.items():
+            shown = slice(1 if logarithmic and own.steps[0] == 0 else 0, None)
             colour = f"C{coloured.index(label) % 10}"
-            lower, median, upper = np.quantile(own.values, (0.25, 0.5, 0.75), axis=0)
-            axes.plot(own.steps, median, color=colour, label=textwrap.fill(label, 30))
-            axes.fill_between(own.steps, lower, upper, color=colour, alpha=0.2, linewidth=0)
+            lower, median, upper = np.quantile(own.values[:, shown], (0.25, 0.5, 0.75), axis=0)
+            at = own.steps[shown]
+            axes.plot(at, median, color=colour, label=textwrap.fill(label, 30))
+            axes.fill_between(at, lower, upper, color=colour, alpha=0.2, linewidth=0)
         axes.set_title(panel.title)
         axes.set_xlabel("environment steps per seed")
+        if logarithmic:
+            axes.set_xscale("log")
+            axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_ylabel(panel.axis)
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.grid(alpha=0.3)

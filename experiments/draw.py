@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import summary
-from figures import FIGURES, SCALES, Panel, steps
+from figures import FIGURES, SCALES, Panel, Run, steps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, NullFormatter
@@ -80,15 +80,15 @@ def draw(path: Path, panels: list[tuple[Panel, dict[str, summary.Curves]]], titl
 
 def costs(found: list[tuple[Panel, dict[str, summary.Curves]]]) -> str:
     """What the larger scales would take at the speed that was measured, each run once, as Markdown."""
-    once = {
-        (run.map, run.name): (run, curves[run.label])
-        for panel, curves in found
-        for run in panel.runs
-        if run.label in curves
-    }
+    once: dict[tuple[str, str], tuple[Run, summary.Curves]] = {}
+    for panel, curves in found:
+        for run in panel.runs:
+            if run.label in curves:
+                once.setdefault((run.map, run.name), (run, curves[run.label]))
     runs = {(run.map, run.label): curves for run, curves in once.values()}
     maps = {task for task, _ in runs}
-    budgets = {scale: {name: steps(name, scale) for name in maps} for scale in ("small", "full", "paper")}
+    scales = {"small": "1 M steps", "full": "10 M", "paper": "the paper's 32 M or 64 M"}
+    budgets = {text: {name: steps(name, scale) for name in maps} for scale, text in scales.items()}
     return summary.markdown(summary.costs(runs, budgets))
 
 
@@ -109,7 +109,9 @@ def main() -> None:
                     parts.append(f"{summary.markdown(overall)}\n")
                 documents |= {metric: summary.marl_eval(runs, metric)}
             if name in ("figure4", "figure5"):
-                parts.append(f"at the speed measured here\n\n{costs(found)}\n")
+                parts.append(
+                    f"hours for all seeds of larger budgets, at the speed measured here\n\n{costs(found)}\n"
+                )
             target.with_suffix(".md").write_text("\n".join(parts))
             target.with_suffix(".json").write_text(json.dumps(documents))
             print(target.with_suffix(".png"))

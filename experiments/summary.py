@@ -156,15 +156,15 @@ def costs(runs: dict[tuple[str, str], Curves], budgets: dict[str, dict[str, int]
         budgets: steps a seed by (name of the budget, map).
 
     Returns:
-        Names of the columns, then a row for every run, then their sum.
+        Names of the columns, then a row of hours for every run, then their sum.
     """
-    found = [["map", "method", "seeds", "steps/s", *(f"{name}, hours" for name in budgets)]]
+    found = [["map", "method", "seeds", "steps/s", *budgets]]
     total = dict.fromkeys(budgets, 0.0)
     for (task, label), curves in runs.items():
         seeds = len(curves.values)
         hours = {name: seeds * own[task] / curves.rate / 3600 for name, own in budgets.items()}
         total = {name: total[name] + hours[name] for name in budgets}
-        found.append([task, label, str(seeds), f"{curves.rate:,.0f}", *(f"{h:,.0f}" for h in hours.values())])
+        found.append([task, label, str(seeds), f"{curves.rate:,.0f}", *(f"{h:,.1f}" for h in hours.values())])
     return [*found, ["all", "", "", "", *(f"{hours:,.0f}" for hours in total.values())]]
 
 

@@ -144,7 +144,11 @@ class EvalConfig:
 
 @dataclass(frozen=True)
 class LogConfig:
-    interval: int = key(20_000, "environment steps of one seed between lines of metrics.jsonl", low=1)
+    interval: int = key(
+        20_000,
+        "environment steps of one seed between lines of metrics.jsonl; fewer where episodes are short",
+        low=1,
+    )
     progress: bool = key(True, "show the progress bar")
 
 
@@ -173,7 +177,11 @@ class Config:
     )
     seeds: int = key(5, "seeds trained in parallel, vmapped", low=1)
     seed: int = key(0, "the first seed; the others follow it", low=0)
-    total_steps: int = key(4_000_000, "environment steps of each seed", low=1)
+    total_steps: int = key(
+        4_000_000,
+        "environment steps of each seed; training stops at the first line of the log past them",
+        low=1,
+    )
     num_envs: int = key(64, "parallel environments of each seed", low=1)
     rollout: str = key(
         "stream",

@@ -49,6 +49,32 @@ def check_field(name: str, kind: type, limits: Any, value: Any) -> None:
         raise ConfigError(f"{name}={value}: must be greater than {above}")
 
 
+ON_POLICY = ("seca", "coma_newarchi", "coma", "lica")
+# Which learners read a key, by the longest beginning of its name; all read those without an entry.
+READ_BY: dict[str, tuple[str, ...]] = {
+    "lam": ON_POLICY,
+    "window": ON_POLICY,
+    "actor.": ON_POLICY,
+    "actor.hidden": (*ON_POLICY, "qmix", "vdn", "qtran"),
+    "actor.clip": ("seca", "coma_newarchi", "coma"),
+    "critic.": ON_POLICY,
+    "critic.mixing": ("seca", "coma_newarchi", "lica"),
+    "critic.hypernet_hidden": ("seca", "coma_newarchi", "lica"),
+    "credit.": ("seca",),
+    "credit.normalise": ("seca", "coma_newarchi", "coma"),
+    "credit.residual": ("seca", "coma_newarchi", "coma"),
+    "q.": ("qmix", "vdn", "qtran"),
+    "q.mixing": ("qmix",),
+    "q.hypernet": ("qmix",),
+}
+
+
+def unread(name: str, algo: str) -> bool:
+    """Whether the learner ``algo`` never looks at the key ``name``."""
+    entries = [start for start in READ_BY if name.startswith(start)]
+    return bool(entries) and algo not in READ_BY[max(entries, key=len)]
+
+
 def check(config: Config) -> None:
     """Raises ConfigError, a one-line ValueError, unless the configuration can run."""
     for name, field in keys():

@@ -7,9 +7,9 @@ figures come about:
   timed repeats after a warm-up. Repeats of the two simulators alternate, so that a busy moment of
   the machine hits both.
 * ``compile_s``: tracing, lowering and compiling, with the compilation cache off.
-* ``peak_bytes``: what XLA reserves for the program: arguments, results that do not reuse an
-  argument's memory, and temporaries. It is known for every row by itself, on every kind of device;
-  the process's own peak would only ever grow from row to row.
+* ``peak_bytes``: what XLA reserves for the program on each device it runs on: arguments, results that
+  do not reuse an argument's memory, and temporaries. It is known for every row by itself, on every
+  kind of device; the process's own peak would only ever grow from row to row.
 """
 
 import math

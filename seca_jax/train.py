@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from seca_jax import __version__, algos, compose, envs
-from seca_jax.config import Config, keys, replace
-from seca_jax.config_check import ConfigError, check
+from seca_jax.config import Config, get, keys, replace
+from seca_jax.config_check import ConfigError, check, unread
 
 USAGE = """\
 Train a cooperative multi-agent learner.
@@ -32,16 +32,22 @@ holds one numbered directory for each. A resumed run keeps its stored config; it
 Exit status: 0 done, 2 bad input, 3 stopped on a non-finite value, 4 the last checkpoint could not be
 written, 130 interrupted after saving (a second Ctrl-C aborts at once).
 """
+KEYS = "Keys, given as key=value (--help algo=qmix preset=paper shows their defaults):"
 LARGE_STATE = 2**26  # bytes; more, a replay buffer mostly, is worth a word
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "jaxmarl", "orbax-checkpoint", "numpy")
 
 
-def help_text() -> str:
-    """What ``--help`` prints: usage, then every key with its meaning, allowed values and default."""
+def help_text(words: list[str]) -> str:
+    """What ``--help`` prints: usage, then every key with its meaning, allowed values and default.
+
+    ``words`` may name an algo and a preset, whose defaults are shown then; raises ConfigError.
+    """
+    config = compose.compose(compose.parse([w for w in words if w.startswith(("algo=", "preset="))]))
     free = ", ".join(name for name in compose.FREE_ON_RESUME if not name.startswith("wandb."))
-    lines = [USAGE.format(free=f"{free}, wandb.*"), "Keys, given as key=value:"]
+    lines = [USAGE.format(free=f"{free}, wandb.*"), KEYS]
     for name, field in keys():
-        default = str(field.default).lower() if field.type is bool else field.default
+        value = get(config, name)
+        default = str(value).lower() if field.type is bool else value
         choices = field.metadata["choices"]
         # Where the meaning already names the choices, naming them again only lengthens the line
         missing = [choice for choice in choices if choice not in field.metadata["doc"]]
@@ -179,7 +185,9 @@ def train(config: Config, argv: list[str]) -> int:
     try:
         # From here on a signal leaves a run that can be continued, however early it comes
         with interrupt.graceful(
-            lambda: terminal.warn("stopping; again Ctrl-C aborts without saving")
+            lambda: terminal.warn(
+                "stopping after the steps under way, then saving; Ctrl-C now aborts without saving"
+            )
         ) as stop:
             if changed:
                 terminal.warn(f"other versions than before, numbers may differ: {', '.join(changed)}")
@@ -233,12 +241,16 @@ def plan(words: list[str]) -> list[Config]:
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     argv = sys.argv[1:] if argv is None else argv
-    if "--help" in argv or "-h" in argv:
-        print(help_text())
-        return 0
     status = 0
     try:
+        if "--help" in argv or "-h" in argv:
+            print(help_text(argv))
+            return 0
         configs = plan(argv)
+        for name in (word.partition("=")[0] for word in argv if "=" in word):
+            if all(unread(name, config.algo) for config in configs):
+                learners = ", ".join(sorted({config.algo for config in configs}))
+                print(f"warning: {name} changes nothing under algo={learners}", file=sys.stderr)
         if len(configs) > 1:  # a job that cannot run is better known before the first has run for hours
             for config in configs:
                 prepare(config)

@@ -12,7 +12,7 @@ import jax
 import pytest
 import yaml
 
-from seca_jax import algos, compose, envs, train
+from seca_jax import algos, compose, config_check, envs, train
 from seca_jax.config import Config, get, keys
 from seca_jax.config_check import ConfigError, check
 
@@ -307,3 +307,37 @@ def test_check_names_the_key_of_a_wrong_type():
 
     with pytest.raises(ConfigError, match="seeds=2.0: expected a whole number"):
         check(replace(Config(), seeds=2.0))
+
+
+@pytest.mark.parametrize(
+    ("name", "readers"),
+    [
+        ("credit.order", {"seca"}),
+        ("credit.residual", {"seca", "coma", "coma_newarchi"}),
+        ("q.mixing", {"qmix"}),
+        ("q.lr", {"qmix", "vdn", "qtran"}),
+        ("critic.mixing", {"seca", "coma_newarchi", "lica"}),
+        ("actor.hidden", set(algos.names())),
+        ("gamma", set(algos.names())),
+    ],
+)
+def test_who_reads_a_key(name, readers):
+    assert {algo for algo in algos.names() if not config_check.unread(name, algo)} == readers
+
+
+def test_every_entry_about_readers_names_keys_and_learners():
+    assert set(algos.names()) >= {algo for readers in config_check.READ_BY.values() for algo in readers}
+    assert all(any(name.startswith(start) for name, _ in keys()) for start in config_check.READ_BY)
+
+
+def test_a_key_that_changes_nothing_is_worth_a_warning(monkeypatch, capsys):
+    monkeypatch.setattr(train, "train", lambda config, argv: 0)
+    assert train.main(["algo=vdn", "credit.order=fixed", "q.lr=1e-3", "out=nowhere"]) == 0
+    assert capsys.readouterr().err == "warning: credit.order changes nothing under algo=vdn\n"
+
+
+def test_help_shows_the_defaults_of_the_learner_asked_about(capsys):
+    assert train.main(["--help", "algo=qmix"]) == 0
+    assert "  rollout=episode " in capsys.readouterr().out
+    assert train.main(["--help", "algo=qmx"]) == 2
+    assert "did you mean qmix" in capsys.readouterr().err

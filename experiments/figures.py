@@ -54,7 +54,7 @@ def _battle(map_name: str, runs: tuple[Run, ...], title: str = "") -> Panel:
 def _question(number: str, question: str) -> Panel:
     own = search.ROUNDS[number]
     runs = tuple(
-        Run(search.label(words), search.name(number, words), own.map, search.command(number, words))
+        Run(search.label(number, words), search.name(number, words), own.map, search.command(number, words))
         for words in own.questions[question]
     )
     return _battle(own.map, runs, f"round {number}, {own.map}: {question}")

@@ -132,8 +132,10 @@ ROUNDS: dict[str, Round] = {
 }
 
 
-def label(words: Words) -> str:
-    """What a setting is called in legends and tables."""
+def label(number: str, words: Words) -> str:
+    """What a setting of a round is called in legends and tables."""
+    if number in ("4", "5") and words[: len(FALLING)] == FALLING:
+        return ", ".join(words[len(FALLING) :]) or "default"  # what round 2 chose
     return ", ".join(words) or "start"
 
 

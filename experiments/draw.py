@@ -105,7 +105,7 @@ def main() -> None:
             for metric, axis, runs, thresholds in by_metric(found):
                 parts.append(f"{axis}\n\n{summary.table(runs, thresholds)}\n")
                 overall = summary.rows_over_maps(runs)
-                if len(overall) > 1 and len({task for task, _ in runs}) > 1:
+                if len(overall) > 1:
                     parts.append(f"{summary.markdown(overall)}\n")
                 documents |= {metric: summary.marl_eval(runs, metric)}
             if name in ("figure4", "figure5"):

@@ -55,7 +55,7 @@ def tables(place: Path, panels: tuple[Panel, ...], idents: dict[Key, str]) -> st
         linked = [[task, page.link(label, by_label[task, label]), *rest] for task, label, *rest in rows]
         parts += [page.subheading(axis), page.table(names, linked, numbers=range(2, len(names)), html=(1,))]
         names, *rows = summary.rows_over_maps(curves)
-        if rows and len({task for task, _ in curves}) > 1:
+        if rows:
             parts.append(page.table(names, rows))
     return "".join(parts)
 

@@ -46,10 +46,10 @@ def main(words: list[str]) -> int:
     names = [word for word in words if "=" not in word]
     scale, maps = options.pop("scale", "small"), options.pop("maps", "")
     if len(names) != 1 or names[0] not in FIGURES or scale not in SCALES:
-        if len(names) == 1 and names[0] not in FIGURES:
-            print(f"error: {names[0]}: no such figure")
-        elif scale not in SCALES:
+        if scale not in SCALES:
             print(f"error: scale={scale}: no such scale")
+        elif len(names) == 1:
+            print(f"error: {names[0]}: no such figure")
         print(f"usage: run.py {'|'.join(FIGURES)} [scale={'|'.join(SCALES)}] [maps=a,b] [key=value ...]")
         return 2
     figure = names[0]

@@ -37,7 +37,7 @@ ACTOR_CRITIC: tuple[Words, ...] = (
     ("actor.lr=1e-3", "actor.entropy=0.06"),
     ("critic.updates=8",),
 )
-ALL_START: dict[str, str] = {"actor.lr": "3e-3", "q.lr": "5e-4"}  # the schema's defaults have moved since
+DEFAULTS_THEN: dict[str, str] = {"actor.lr": "3e-3", "q.lr": "5e-4"}  # the schema's defaults have moved since
 VALUE_BASED: tuple[Words, ...] = ((), ("q.lr=1e-3",), ("q.lr=1e-3", "q.updates=2"), ("q.target_interval=64",))
 
 
@@ -51,6 +51,8 @@ class Round(NamedTuple):
     map: str
     budget: Words
     questions: dict[str, tuple[Words, ...]]
+    start: dict[str, str] = START
+    default: Words = ()  # what most settings begin with and labels leave out
 
 
 ROUNDS: dict[str, Round] = {
@@ -117,25 +119,29 @@ ROUNDS: dict[str, Round] = {
                 (*FALLING, "env.state=raw"),
             ),
         },
+        default=FALLING,
     ),
     "5": Round(
         "2s3z",
         ("seeds=2", "total_steps=1_000_000", "eval.interval=100_000", "eval.episodes=512"),
         {"the paper's own rule": (FALLING, ("preset=paper", "critic.hypernet_hidden=64"))},
+        default=FALLING,
     ),
     "6": Round(
         "3m",
         ("seeds=2", "total_steps=200_000", "eval.interval=50_000", "eval.episodes=512"),
         {algo: _from(algo, ACTOR_CRITIC) for algo in ("seca", "coma_newarchi", "coma", "lica")}
         | {algo: _from(algo, VALUE_BASED) for algo in ("qmix", "vdn", "qtran")},
+        start=DEFAULTS_THEN,
     ),
 }
 
 
 def label(number: str, words: Words) -> str:
     """What a setting of a round is called in legends and tables."""
-    if number in ("4", "5") and words[: len(FALLING)] == FALLING:
-        return ", ".join(words[len(FALLING) :]) or "default"  # what round 2 chose
+    default = ROUNDS[number].default
+    if default and words[: len(default)] == default:
+        return ", ".join(words[len(default) :]) or "default"
     return ", ".join(words) or "start"
 
 
@@ -146,9 +152,6 @@ def name(number: str, words: Words) -> str:
 
 def command(number: str, words: Words) -> Words:
     """The words of a setting's training command, the starting point and the round's budget included."""
-    if "preset=paper" in words:
-        start = {}  # a starting point of its own
-    else:
-        start = ALL_START if words and words[0].startswith("algo=") else START
+    start = {} if "preset=paper" in words else ROUNDS[number].start  # a preset is a starting point of its own
     chosen = start | dict(word.split("=", 1) for word in words)
     return (*(f"{key}={value}" for key, value in chosen.items()), *ROUNDS[number].budget)

@@ -25,9 +25,9 @@ class Curves(NamedTuple):
 def load(run_dir: Path, metric: str) -> Curves:
     """Curves of a finished run: the steps at which every seed was evaluated.
 
-    Where rollouts are whole episodes every seed counts its own steps, and none but the first agree: there
-    the seeds' first evaluations make the first point, their second ones the second, each at the median of
-    its steps.
+    Where rollouts are whole episodes every seed counts its own steps, and hardly any but the first agree:
+    there the seeds' first evaluations make the first point, their second ones the second, each at the
+    median of its steps.
     """
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     by_seed: dict[int, dict[int, float]] = {}
@@ -37,7 +37,7 @@ def load(run_dir: Path, metric: str) -> Curves:
     steps = sorted(set.intersection(*(set(own) for own in by_seed.values())))
     values = np.array([[own[step] for step in steps] for own in by_seed.values()])
     points = min(len(own) for own in by_seed.values())
-    if len(steps) == 1 < points:
+    if 2 * len(steps) < points:
         every = np.array([sorted(own.items())[:points] for own in by_seed.values()])  # [seeds, P, 2]
         steps, values = np.median(every[..., 0], axis=0), every[..., 1]
     hours = max(line["wall_s"] for line in lines) / 3600
@@ -135,13 +135,13 @@ def rows(runs: dict[tuple[str, str], Curves], thresholds: tuple[float, ...]) -> 
 def rows_over_maps(runs: dict[tuple[str, str], Curves]) -> list[list[str]]:
     """Interquartile mean of the final values over all maps and seeds, for methods on all maps.
 
-    Names of the columns, then a row for every such method.
+    Names of the columns, then a row for every such method; no row where there is one map only.
     """
     tasks = {task for task, _ in runs}
     found = [["method", "interquartile mean (95 %)"]]
     for label in dict.fromkeys(label for _, label in runs):
         scores = [final(curves) for (_, own), curves in runs.items() if own == label]
-        if len(scores) == len(tasks):
+        if len(scores) == len(tasks) > 1:
             low, high = interval(scores, interquartile_mean)
             middle = interquartile_mean(np.concatenate(scores))
             found.append([label, f"{middle:.2f} ({low:.2f} to {high:.2f})"])

@@ -49,21 +49,24 @@ def check_field(name: str, kind: type, limits: Any, value: Any) -> None:
         raise ConfigError(f"{name}={value}: must be greater than {above}")
 
 
-ON_POLICY = ("seca", "coma_newarchi", "coma", "lica")
+WITH_ADVANTAGE = ("seca", "coma_newarchi", "coma")
+WITH_HYPERNETWORK = ("seca", "coma_newarchi", "lica")
+ON_POLICY = (*WITH_ADVANTAGE, "lica")
+VALUE_BASED = ("qmix", "vdn", "qtran")
 # Which learners read a key, by the longest beginning of its name; all read those without an entry.
 READ_BY: dict[str, tuple[str, ...]] = {
     "lam": ON_POLICY,
     "window": ON_POLICY,
     "actor.": ON_POLICY,
-    "actor.hidden": (*ON_POLICY, "qmix", "vdn", "qtran"),
-    "actor.clip": ("seca", "coma_newarchi", "coma"),
+    "actor.hidden": (*ON_POLICY, *VALUE_BASED),
+    "actor.clip": WITH_ADVANTAGE,
     "critic.": ON_POLICY,
-    "critic.mixing": ("seca", "coma_newarchi", "lica"),
-    "critic.hypernet_hidden": ("seca", "coma_newarchi", "lica"),
+    "critic.mixing": WITH_HYPERNETWORK,
+    "critic.hypernet_hidden": WITH_HYPERNETWORK,
     "credit.": ("seca",),
-    "credit.normalise": ("seca", "coma_newarchi", "coma"),
-    "credit.residual": ("seca", "coma_newarchi", "coma"),
-    "q.": ("qmix", "vdn", "qtran"),
+    "credit.normalise": WITH_ADVANTAGE,
+    "credit.residual": WITH_ADVANTAGE,
+    "q.": VALUE_BASED,
     "q.mixing": ("qmix",),
     "q.hypernet": ("qmix",),
 }

@@ -37,11 +37,13 @@ def typed(name: str, text: str, schema: type = Config) -> Any:
     """
     kinds = {key: field.type for key, field in keys(schema)}
     if name not in kinds:
-        groups = {key.partition(".")[0] for key in kinds if "." in key}
-        if name in groups:
-            inside = ", ".join(key for key in kinds if key.startswith(name + "."))
+        group, hint = name.partition(".")[0], nearest(name, list(kinds))
+        inside = ", ".join(key for key in kinds if key.startswith(group + "."))
+        if inside and name == group:
             raise ConfigError(f"{name}={text}: {name} is a group of keys: {inside}")
-        raise ConfigError(f"unknown key {name}{nearest(name, list(kinds))}; --help lists all keys")
+        if inside and not hint:
+            raise ConfigError(f"unknown key {name}; {group} has {inside}")
+        raise ConfigError(f"unknown key {name}{hint}; --help lists all keys")
     kind = kinds[name]
     try:
         if kind is bool:

@@ -140,6 +140,10 @@ def test_config_yaml_survives_the_round_trip(tmp_path):
         ("fooo=1", "unknown key fooo; --help lists all keys"),
         ("total_step=1", "unknown key total_step (did you mean total_steps?); --help lists all keys"),
         ("actor.lrr=1", "unknown key actor.lrr (did you mean actor.lr?); --help lists all keys"),
+        (
+            "log.every=1",
+            "unknown key log.every; log has log.interval, log.progress",
+        ),
         ("lr=1", "unknown key lr (did you mean actor.lr or critic.lr or q.lr?); --help lists all keys"),
         ("+new=1", "unknown key +new; --help lists all keys"),
         ("hydra.run.dir=x", "unknown key hydra.run.dir; --help lists all keys"),

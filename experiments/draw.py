@@ -49,15 +49,17 @@ def draw(path: Path, panels: list[tuple[Panel, dict[str, summary.Curves]]], titl
     FigureCanvasAgg(figure)
     figure.suptitle(title)
     grid = figure.subplots(rows, columns, squeeze=False)
-    labels = list(dict.fromkeys(label for _, curves in panels for label in curves))
-    for axes, (panel, curves) in zip(grid.flat, panels):
-        # One colour for a label in all panels, unless there are more of them than colours
-        coloured = labels if len(labels) <= 10 else list(curves)
+    # A run that panels show under two labels has one colour
+    named = [{run.label: run.name for run in panel.runs if run.label in curves} for panel, curves in panels]
+    names = list(dict.fromkeys(name for own in named for name in own.values()))
+    for axes, (panel, curves), name_of in zip(grid.flat, panels, named):
+        # The same colour in all panels, unless there are more runs than colours
+        coloured = names if len(names) <= 10 else list(name_of.values())
         last = [own.steps[-1] for own in curves.values()]
         logarithmic = max(last) > 4 * min(last)  # else short curves would be a strip at the left
         for label, own in curves.items():
             shown = slice(1 if logarithmic and own.steps[0] == 0 else 0, None)
-            colour = f"C{coloured.index(label) % 10}"
+            colour = f"C{coloured.index(name_of[label]) % 10}"
             lower, median, upper = np.quantile(own.values[:, shown], (0.25, 0.5, 0.75), axis=0)
             at = own.steps[shown]
             axes.plot(at, median, color=colour, label=textwrap.fill(label, 30))

@@ -1,5 +1,6 @@
 """The paper's figures as lists of runs: what is compared on which map, and with which budget."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import search
@@ -124,6 +125,14 @@ PARTICLE_WORDS = (
     "eval.episodes=256",
     "log.interval=5_000",
 )
+
+
+def each_once(panels: Iterable[Panel]) -> dict[tuple[str, str], Run]:
+    """Runs by (map, name), their place: panels may share one under several labels; the first counts."""
+    found: dict[tuple[str, str], Run] = {}
+    for run in (run for panel in panels for run in panel.runs):
+        found.setdefault((run.map, run.name), run)
+    return found
 
 
 def steps(map_name: str, scale: str) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import draw
 import summary
-from figures import FIGURES, SCALES, Panel, Run
+from figures import FIGURES, SCALES, Panel, Run, each_once
 
 from seca_jax import charts, cli, page, report, report_run
 from seca_jax.config_check import ConfigError, one_of
@@ -22,13 +22,11 @@ Key = tuple[str, str]  # map and name of a run: panels may share one
 def read(place: Path, panels: tuple[Panel, ...]) -> tuple[dict[Key, report_run.Run], list[Run]]:
     """The figure's stored runs, each once, and those that have not been trained; raises ConfigError."""
     found, missing = {}, []
-    for run in (run for panel in panels for run in panel.runs):
+    for key, run in each_once(panels).items():
         path = place / run.map / run.name
-        if (run.map, run.name) in found:
-            continue
         if (path / "metrics.jsonl").is_file():
-            found[run.map, run.name] = report_run.read(path)
-        elif (run.map, run.name) not in [(other.map, other.name) for other in missing]:
+            found[key] = report_run.read(path)
+        else:
             missing.append(run)
     return found, missing
 
@@ -72,9 +70,7 @@ def render(figure: str, scale: str, results: Path = RESULTS) -> str:
     if not runs:
         raise ConfigError(f"{figure} scale={scale}: no stored runs; {command} trains them")
     title = f"{figure}, {scale}"
-    labels: dict[Key, str] = {}
-    for run in (run for panel in panels for run in panel.runs):
-        labels.setdefault((run.map, run.name), f"{run.map}, {run.label}")
+    labels = {key: f"{run.map}, {run.label}" for key, run in each_once(panels).items()}
     idents = {key: f"run-{i}" for i, key in enumerate(runs)}
     shown = [panel for panel in panels if any((run.map, run.name) in runs for run in panel.runs)]
     differing = []

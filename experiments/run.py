@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from figures import FIGURES, SCALES, Run, settings
+from figures import FIGURES, SCALES, Run, each_once, settings
 
 RESULTS = Path(__file__).parent / "results"
 KEPT = ("config.yaml", "metrics.jsonl", "curves.png")
@@ -53,14 +53,13 @@ def main(words: list[str]) -> int:
         print(f"usage: run.py {'|'.join(FIGURES)} [scale={'|'.join(SCALES)}] [maps=a,b] [key=value ...]")
         return 2
     figure = names[0]
-    wanted = {run.map for panel in FIGURES[figure] for run in panel.runs}
+    every = each_once(FIGURES[figure]).values()
+    wanted = {run.map for run in every}
     if unknown := set(filter(None, maps.split(","))) - wanted:
         print(f"error: maps={','.join(sorted(unknown))}: {figure} has {', '.join(sorted(wanted))}")
         return 2
     chosen = set(maps.split(",")) if maps else wanted
-    # Panels may share a curve: by place, so that it is trained once
-    every = [run for panel in FIGURES[figure] for run in panel.runs if run.map in chosen]
-    runs = list({(run.map, run.name): run for run in every}.values())
+    runs = [run for run in every if run.map in chosen]
     extra = [f"{key}={value}" for key, value in options.items()]
     worst, began = 0, time.monotonic()
     for i, run in enumerate(runs):

@@ -14,6 +14,8 @@ PANELS = (
     ("policy entropy (nats)", ("train/entropy",), None),
     ("critic loss", ("train/critic_loss",), None),
 )
+# Value-based learners explore by random actions and have no entropy
+EXPLORATION = ("share of random actions", ("train/epsilon",), (-0.02, 1.02))
 LABELS = {"test": "greedy", "train": "sampling, while training"}
 
 
@@ -61,7 +63,9 @@ def curves(run_dir: str | os.PathLike, lines: Sequence[dict[str, Any]], title: s
     FigureCanvasAgg(figure)
     spread = "median and quartiles" if seeds > 1 else "one seed"
     figure.suptitle(f"{title} ({seeds} seeds, {spread})" if seeds > 1 else f"{title} ({spread})")
-    for axes, (panel, names, limits) in zip(figure.subplots(2, 2).flat, PANELS, strict=True):
+    random = any("train/epsilon" in line for line in lines)
+    panels = [EXPLORATION if random and panel[1] == ("train/entropy",) else panel for panel in PANELS]
+    for axes, (panel, names, limits) in zip(figure.subplots(2, 2).flat, panels, strict=True):
         for name, colour in zip(names, ("C0", "C1")):
             steps, (lower, median, upper) = quartiles(lines, name)
             kind = name.partition("/")[0]

@@ -21,6 +21,7 @@ PANELS = (
     (("test/return", "train/return"), "return", None, False),
     (("test/length", "train/length"), "episode length (steps)", None, False),
     (("train/entropy",), "policy entropy (nats)", None, False),
+    (("train/epsilon",), "share of random actions", (-0.02, 1.02), False),
     (("train/critic_loss",), "critic loss", None, True),
 )
 PICTURES = (

@@ -46,6 +46,18 @@ def test_the_picture_shows_the_curves(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["curves.png"]
 
 
+def test_a_value_based_learner_shows_its_random_actions_instead_of_an_entropy(tmp_path):
+    falling = [(s, 1 - s / 100) for s in range(0, 101, 10)]
+    pictures = [
+        np.asarray(Image.open(plotting.curves(tmp_path, lines({0: falling}, name), "qmix on 3m")), int)
+        for name in ("train/epsilon", "train/q")
+    ]
+    changed = np.abs(pictures[0] - pictures[1]).sum(axis=-1) > 30
+    height, width = changed.shape
+    assert changed[height // 2 :, : width // 2].sum() > 500  # the panel below on the left
+    assert not changed[height // 2 :, width // 2 :].any() and not changed[: height // 2].any()
+
+
 def test_no_numbers_yet(tmp_path):
     assert plotting.curves(tmp_path, [], "seca on 3m").exists()
 

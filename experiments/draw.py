@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import summary
-from figures import FIGURES, SCALES, Panel, Run, steps
+from figures import FIGURES, PARTICLE_TASKS, SCALES, Panel, Run, steps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, NullFormatter
@@ -103,19 +103,25 @@ def main() -> None:
                 continue
             target = RESULTS / f"{name}-{scale}"
             draw(target.with_suffix(".png"), found, f"{name}, {scale}: median and quartiles over seeds")
-            parts, documents = [], {}
-            for metric, axis, runs, thresholds in by_metric(found):
+            parts, document = [], {}
+            metrics = by_metric(found)
+            # marl-eval's environments, where every task has the same metric
+            family = (
+                "mpe" if any(run.map in PARTICLE_TASKS for panel in panels for run in panel.runs) else "smax"
+            )
+            for metric, axis, runs, thresholds in metrics:
                 parts.append(f"{axis}\n\n{summary.table(runs, thresholds)}\n")
                 overall = summary.rows_over_maps(runs)
                 if len(overall) > 1:
                     parts.append(f"{summary.markdown(overall)}\n")
-                documents |= {metric: summary.marl_eval(runs, metric)}
+                environment = family if len(metrics) == 1 else f"{family} {axis}"
+                document |= summary.marl_eval(runs, metric.removeprefix("test/"), environment)
             if name in ("figure4", "figure5"):
                 parts.append(
                     f"hours for all seeds of larger budgets, at the speed measured here\n\n{costs(found)}\n"
                 )
             target.with_suffix(".md").write_text("\n".join(parts))
-            target.with_suffix(".json").write_text(json.dumps(documents))
+            target.with_suffix(".json").write_text(json.dumps(document))
             print(target.with_suffix(".png"))
 
 

@@ -116,6 +116,7 @@ FIGURES: dict[str, tuple[Panel, ...]] = {
     ),
 }
 
+PARTICLE_TASKS = ("predator_prey", "cooperative_navigation")
 # 5,000 episodes of 25 steps; captures end episodes early, so Predator-Prey makes more of them.
 PARTICLE_STEPS = 125_000
 PARTICLE_WORDS = (
@@ -142,7 +143,7 @@ def steps(map_name: str, scale: str) -> int:
 
 def settings(run: Run, scale: str) -> tuple[str, ...]:
     """The words of a run's training command that depend on the scale."""
-    if run.map in ("predator_prey", "cooperative_navigation"):
+    if run.map in PARTICLE_TASKS:
         return (f"total_steps={PARTICLE_STEPS}", *PARTICLE_WORDS)
     if any(word.startswith("total_steps=") for word in run.words):
         return ()  # the run has a budget of its own

@@ -168,17 +168,54 @@ def costs(runs: dict[tuple[str, str], Curves], budgets: dict[str, dict[str, int]
     return [*found, ["all", "", "", "", *(f"{hours:,.0f}" for hours in total.values())]]
 
 
-def marl_eval(runs: dict[tuple[str, str], Curves], metric: str, environment: str = "smax") -> dict[str, Any]:
-    """The document that marl-eval reads: environment > task > algorithm > seed > step > metric."""
-    document: dict[str, Any] = {}
+def marl_eval(runs: dict[tuple[str, str], Curves], metric: str, environment: str) -> dict[str, Any]:
+    """The document that marl-eval reads: environment > task > algorithm > seed > step > metric.
+
+    Within an environment marl-eval wants the same algorithms on every task, and evaluations at the same,
+    evenly spaced steps. So maps with the same methods make an environment, and its curves are interpolated
+    linearly onto as many steps as the coarsest of them has, from the first evaluation that all have to the
+    last that all have; the absolute metrics are the mean of the last tenth of those. Commas, which it does
+    not allow in an algorithm's name, are left out.
+
+    Args:
+        runs: curves by (map, label), the same number of seeds each.
+        metric: what the values are called.
+        environment: its name; where there are several, the maps follow it.
+    """
+    by_task: dict[str, dict[str, Curves]] = {}
     for (task, label), curves in runs.items():
-        seeds = {}
-        for seed, values in enumerate(curves.values):
-            own = {
-                f"step_{i}": {"step_count": int(step), metric: [float(value)]}
-                for i, (step, value) in enumerate(zip(curves.steps, values))
-            }
-            own["absolute_metrics"] = {metric: [float(values.max())]}
-            seeds[f"seed_{seed}"] = own
-        document.setdefault(environment, {}).setdefault(task, {})[label] = seeds
+        by_task.setdefault(task, {})[label.replace(",", "")] = curves
+    alike: dict[frozenset[str], list[str]] = {}
+    for task, own in by_task.items():
+        alike.setdefault(frozenset(own), []).append(task)
+    document = {}
+    for tasks in alike.values():
+        name = environment if len(alike) == 1 else f"{environment} {' + '.join(tasks)}"
+        grid = _common([curves for task in tasks for curves in by_task[task].values()])
+        document[name] = {
+            task: {label: _seeds(curves, metric, grid) for label, curves in by_task[task].items()}
+            for task in tasks
+        }
     return document
+
+
+def _common(every: list[Curves]) -> np.ndarray:
+    """Evenly spaced steps inside every curve."""
+    low, high = max(c.steps[0] for c in every), min(c.steps[-1] for c in every)
+    return np.linspace(low, high, min(len(c.steps) for c in every)).round()
+
+
+def _seeds(curves: Curves, metric: str, grid: np.ndarray) -> dict[str, Any]:
+    """A run's part of the document."""
+    values = np.array([np.interp(grid, curves.steps, own) for own in curves.values])
+    last = final(curves._replace(steps=grid, values=values))
+    return {
+        f"seed_{seed}": {
+            **{
+                f"step_{i}": {"step_count": int(step), metric: [float(value)]}
+                for i, (step, value) in enumerate(zip(grid, own))
+            },
+            "absolute_metrics": {metric: [float(last[seed])]},
+        }
+        for seed, own in enumerate(values)
+    }

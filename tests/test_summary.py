@@ -73,15 +73,45 @@ def test_bootstrap_interval(summary):
     assert (low, high) == (0.5, 0.5)
 
 
-def test_tables_and_the_document_for_marl_eval(summary, run):
+def test_tables(summary, run):
     runs = {("3m", "SeCA"): summary.load(run, "test/win_rate")}
     row = summary.table(runs, (0.5, 0.9)).splitlines()[2]
     assert row.startswith("| 3m | SeCA | 2 |")
     assert "0.80 (0.60 to 1.00)" in row and "| never |" in row
-    document = summary.marl_eval(runs, "win_rate")
-    seed = document["smax"]["3m"]["SeCA"]["seed_1"]
-    assert seed["step_1"] == {"step_count": 10, "win_rate": [0.8]}
-    assert seed["absolute_metrics"] == {"win_rate": [1.0]}
+
+
+def test_the_document_for_marl_eval_is_evenly_spaced_inside_every_curve(summary):
+    def curves(*steps):
+        values = np.stack([np.array(steps) / 100, np.array(steps) / 50])
+        return summary.Curves(np.array(steps, float), values, 0.0, 1.0)
+
+    runs = {
+        ("3m", "SeCA, fixed"): curves(0, 10, 30, 40),
+        ("3m", "COMA"): curves(0, 20, 60),
+        ("2s3z", "COMA"): curves(0, 10, 20, 30),
+        ("2s3z", "SeCA, fixed"): curves(0, 20, 40),
+    }
+    document = summary.marl_eval(runs, "win_rate", "smax")
+    assert list(document) == ["smax"] and list(document["smax"]) == ["3m", "2s3z"]
+    for algorithms in document["smax"].values():
+        assert sorted(algorithms) == ["COMA", "SeCA fixed"]
+        for seeds in algorithms.values():
+            assert seeds["seed_1"] == {
+                "step_0": {"step_count": 0, "win_rate": [0.0]},
+                "step_1": {"step_count": 15, "win_rate": [pytest.approx(0.3)]},
+                "step_2": {"step_count": 30, "win_rate": [pytest.approx(0.6)]},
+                "absolute_metrics": {"win_rate": [pytest.approx(0.6)]},
+            }
+
+
+def test_maps_with_other_methods_are_another_environment_for_marl_eval(summary):
+    curves = summary.Curves(np.array([0.0, 9.0]), np.zeros((2, 2)), 0.0, 1.0)
+    names = [("3m", "A"), ("3m", "B"), ("2s3z", "A"), ("8m", "B"), ("8m", "A")]
+    document = summary.marl_eval(dict.fromkeys(names, curves), "win_rate", "smax")
+    assert {name: list(tasks) for name, tasks in document.items()} == {
+        "smax 3m + 8m": ["3m", "8m"],
+        "smax 2s3z": ["2s3z"],
+    }
 
 
 def test_costs_by_hand(summary):

@@ -106,7 +106,12 @@ ROUNDS: dict[str, Round] = {
                 (*FALLING, "credit.order=fixed"),
                 (*FALLING, "credit.path=backward"),
             ),
-            "reuse": (FALLING, (*FALLING, "actor.epochs=4"), (*FALLING, "actor.clip=0.1")),
+            "reuse": (
+                FALLING,
+                (*FALLING, "actor.epochs=4"),
+                (*FALLING, "actor.epochs=8"),
+                (*FALLING, "actor.clip=0.1"),
+            ),
             "size": (
                 FALLING,
                 (*FALLING, "critic.hypernet_hidden=128"),
@@ -117,6 +122,12 @@ ROUNDS: dict[str, Round] = {
                 (*FALLING, "actor.normalise=batch"),
                 (*FALLING, "rollout=episode"),
                 (*FALLING, "env.state=raw"),
+            ),
+            "scales": (
+                FALLING,
+                (*FALLING, "env.reward_scale=1"),
+                (*FALLING, "credit.normalise=false"),
+                (*FALLING, "env.observation=conic"),
             ),
         },
         default=FALLING,

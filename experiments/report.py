@@ -73,6 +73,7 @@ def render(figure: str, scale: str, results: Path = RESULTS) -> str:
     labels = {key: f"{run.map}, {run.label}" for key, run in each_once(panels).items()}
     idents = {key: f"run-{i}" for i, key in enumerate(runs)}
     shown = [panel for panel in panels if any((run.map, run.name) in runs for run in panel.runs)]
+    drawn = [panel_chart(draw.telling(place, panel), runs) for panel in shown]
     differing = []
     for panel in shown:
         own = [run for run in panel.runs if (run.map, run.name) in runs]
@@ -91,7 +92,7 @@ def render(figure: str, scale: str, results: Path = RESULTS) -> str:
         + page.section(
             "Figure",
             page.paragraph("Median over seeds, in a band from quartile to quartile.", "soft"),
-            f'<div class="charts">{"".join(panel_chart(panel, runs) for panel in shown)}</div>',
+            f'<div class="charts">{"".join(drawn)}</div>',
         )
         + page.section(
             "Numbers",

@@ -109,7 +109,7 @@ FIGURES: dict[str, tuple[Panel, ...]] = {
         _battle("3m", _budgeted("3m", 10_000_000, {"seca": "SeCA"})),
         _battle("3s_vs_5z", _budgeted("3s_vs_5z", 1_000_000, {"seca": "SeCA"})),
         _battle("3s5z", _budgeted("3s5z", 500_000, {"seca": "SeCA"})),
-        _battle("3s5z_vs_3s6z", _budgeted("3s5z_vs_3s6z", 500_000, {"seca": "SeCA"})),
+        _battle("3s5z_vs_3s6z", _budgeted("3s5z_vs_3s6z", 1_500_000, {"seca": "SeCA"})),
     ),
     "search": tuple(
         _question(number, question) for number, own in search.ROUNDS.items() for question in own.questions

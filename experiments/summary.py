@@ -174,8 +174,8 @@ def marl_eval(runs: dict[tuple[str, str], Curves], metric: str, environment: str
     Within an environment marl-eval wants the same algorithms on every task, and evaluations at the same,
     evenly spaced steps. So maps with the same methods make an environment, and its curves are interpolated
     linearly onto as many steps as the coarsest of them has, from the first evaluation that all have to the
-    last that all have; the absolute metrics are the mean of the last tenth of those. Commas, which it does
-    not allow in an algorithm's name, are left out.
+    last that all have: the shortest run cuts the others. The absolute metrics are final values of the whole
+    runs. Commas, which it does not allow in an algorithm's name, are left out.
 
     Args:
         runs: curves by (map, label), the same number of seeds each.
@@ -208,7 +208,7 @@ def _common(every: list[Curves]) -> np.ndarray:
 def _seeds(curves: Curves, metric: str, grid: np.ndarray) -> dict[str, Any]:
     """A run's part of the document."""
     values = np.array([np.interp(grid, curves.steps, own) for own in curves.values])
-    last = final(curves._replace(steps=grid, values=values))
+    last = final(curves)
     return {
         f"seed_{seed}": {
             **{

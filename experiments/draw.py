@@ -32,7 +32,7 @@ def telling(place: Path, panel: Panel) -> Panel:
     """The panel itself, or its returns where no median leaves 0: win rates would be a line there."""
     every = stored(place, panel).values()
     if "win rate" in panel.axis and all(np.median(c.values, axis=0).max() == 0 for c in every):
-        return panel._replace(metric="test/return", axis="return (median win rate 0)")
+        return panel._replace(metric="test/return", axis="return (median seed wins none)")
     return panel
 
 

@@ -70,7 +70,7 @@ def main(words: list[str]) -> int:
         if not done:
             status = train(run, figure, scale, extra)
             worst = max(worst, status)
-            if status == 130:
+            if status in (2, 130):  # words that the next run would refuse too, or an interruption
                 break
     return worst
 

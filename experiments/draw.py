@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import summary
-from figures import FIGURES, PARTICLE_TASKS, SCALES, Panel, Run, steps
+from figures import FIGURES, PARTICLE_TASKS, SCALES, Panel, each_once, steps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, NullFormatter
@@ -28,10 +28,9 @@ def stored(place: Path, panel: Panel) -> dict[str, summary.Curves]:
     return found
 
 
-def telling(place: Path, panel: Panel) -> Panel:
+def telling(panel: Panel, curves: dict[str, summary.Curves]) -> Panel:
     """The panel itself, or its returns where no median leaves 0: win rates would be a line there."""
-    every = stored(place, panel).values()
-    if "win rate" in panel.axis and all(np.median(c.values, axis=0).max() == 0 for c in every):
+    if "win rate" in panel.axis and all(np.median(c.values, axis=0).max() == 0 for c in curves.values()):
         return panel._replace(metric="test/return", axis="return (median seed wins none)")
     return panel
 
@@ -90,12 +89,13 @@ def draw(path: Path, panels: list[tuple[Panel, dict[str, summary.Curves]]], titl
 
 def costs(found: list[tuple[Panel, dict[str, summary.Curves]]]) -> str:
     """What the larger scales would take at the speed that was measured, each run once, as Markdown."""
-    once: dict[tuple[str, str], tuple[Run, summary.Curves]] = {}
-    for panel, curves in found:
-        for run in panel.runs:
-            if run.label in curves:
-                once.setdefault((run.map, run.name), (run, curves[run.label]))
-    runs = {(run.map, run.label): curves for run, curves in once.values()}
+    first = each_once(panel for panel, _ in found)
+    runs = {
+        (run.map, run.label): curves[run.label]
+        for panel, curves in found
+        for run in panel.runs
+        if run.label in curves and first[run.map, run.name].label == run.label
+    }
     maps = {task for task, _ in runs}
     scales = {"small": "1 M steps", "full": "10 M", "paper": "the paper's 32 M or 64 M"}
     budgets = {text: {name: steps(name, scale) for name in maps} for scale, text in scales.items()}
@@ -110,15 +110,15 @@ def main() -> None:
             if not found:
                 continue
             target = RESULTS / f"{name}-{scale}"
-            drawn = [telling(place, panel) for panel, _ in found]
-            curves = [(panel, stored(place, panel)) for panel in drawn]
-            draw(target.with_suffix(".png"), curves, f"{name}, {scale}: median and quartiles over seeds")
+            drawn = []
+            for panel, curves in found:
+                shown = telling(panel, curves)
+                drawn.append((shown, curves if shown is panel else stored(place, shown)))
+            draw(target.with_suffix(".png"), drawn, f"{name}, {scale}: median and quartiles over seeds")
             parts, document = [], {}
             metrics = by_metric(found)
             # marl-eval's environments, where every task has the same metric
-            family = (
-                "mpe" if any(run.map in PARTICLE_TASKS for panel in panels for run in panel.runs) else "smax"
-            )
+            family = "mpe" if any(task in PARTICLE_TASKS for task, _ in each_once(panels)) else "smax"
             for metric, axis, runs, thresholds in metrics:
                 parts.append(f"{axis}\n\n{summary.table(runs, thresholds)}\n")
                 overall = summary.rows_over_maps(runs)

@@ -43,10 +43,9 @@ def panel_chart(panel: Panel, runs: dict[Key, report_run.Run]) -> str:
     return charts.chart(f"{panel.title}: {panel.axis}", curves, limits=limits)
 
 
-def tables(place: Path, panels: tuple[Panel, ...], idents: dict[Key, str]) -> str:
+def tables(found: list[tuple[Panel, dict[str, summary.Curves]]], idents: dict[Key, str]) -> str:
     """What experiments/draw.py writes as Markdown; methods lead to their runs."""
-    by_label = {(p.title, run.label): idents.get((run.map, run.name)) for p in panels for run in p.runs}
-    found = [(panel, curves) for panel in panels if (curves := draw.stored(place, panel))]
+    by_label = {(p.title, run.label): idents.get((run.map, run.name)) for p, _ in found for run in p.runs}
     parts = []
     for _, axis, curves, thresholds in draw.by_metric(found):
         names, *rows = summary.rows(curves, thresholds)
@@ -72,10 +71,10 @@ def render(figure: str, scale: str, results: Path = RESULTS) -> str:
     title = f"{figure}, {scale}"
     labels = {key: f"{run.map}, {run.label}" for key, run in each_once(panels).items()}
     idents = {key: f"run-{i}" for i, key in enumerate(runs)}
-    shown = [panel for panel in panels if any((run.map, run.name) in runs for run in panel.runs)]
-    drawn = [panel_chart(draw.telling(place, panel), runs) for panel in shown]
+    found = [(panel, curves) for panel in panels if (curves := draw.stored(place, panel))]
+    drawn = [panel_chart(draw.telling(panel, curves), runs) for panel, curves in found]
     differing = []
-    for panel in shown:
+    for panel, _ in found:
         own = [run for run in panel.runs if (run.map, run.name) in runs]
         if len(own) > 1:
             stored = [runs[run.map, run.name] for run in own]
@@ -101,7 +100,7 @@ def render(figure: str, scale: str, results: Path = RESULTS) -> str:
                 "steps. Intervals are 95 %, from a stratified bootstrap over seeds.",
                 "soft",
             ),
-            tables(place, panels, idents),
+            tables(found, idents),
         )
         + page.section("Configurations compared", *differing)
         + page.section("The runs", report.details(list(runs.values()), [labels[key] for key in runs]))

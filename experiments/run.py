@@ -15,6 +15,9 @@ from pathlib import Path
 
 from figures import FIGURES, SCALES, Run, each_once, settings
 
+from seca_jax import compose
+from seca_jax.config_check import ConfigError
+
 RESULTS = Path(__file__).parent / "results"
 KEPT = ("config.yaml", "metrics.jsonl", "curves.png")
 
@@ -61,6 +64,11 @@ def main(words: list[str]) -> int:
     chosen = set(maps.split(",")) if maps else wanted
     runs = [run for run in every if run.map in chosen]
     extra = [f"{key}={value}" for key, value in options.items()]
+    try:
+        compose.parse(extra)  # a word that every run would refuse
+    except ConfigError as error:
+        print(f"error: {error}")
+        return 2
     worst, began = 0, time.monotonic()
     for i, run in enumerate(runs):
         done = finished(RESULTS / figure / scale / run.map / run.name)
@@ -70,7 +78,7 @@ def main(words: list[str]) -> int:
         if not done:
             status = train(run, figure, scale, extra)
             worst = max(worst, status)
-            if status in (2, 130):  # words that the next run would refuse too, or an interruption
+            if status == 130:
                 break
     return worst
 

@@ -7,15 +7,17 @@ from typing import Any, Sequence
 import numpy as np
 
 CURVES = "curves.png"
+# A run has one of these two: value-based learners explore by random actions
+ENTROPY = ("policy entropy (nats)", ("train/entropy",), None)
+EPSILON = ("share of random actions", ("train/epsilon",), (-0.02, 1.02))
 PANELS = (
     # (title, metrics drawn in it, range of the vertical axis)
     ("win rate", ("test/win_rate", "train/win_rate"), (-0.02, 1.02)),
     ("return", ("test/return", "train/return"), None),
-    ("policy entropy (nats)", ("train/entropy",), None),
+    ENTROPY,
+    EPSILON,
     ("critic loss", ("train/critic_loss",), None),
 )
-# Value-based learners explore by random actions and have no entropy
-EXPLORATION = ("share of random actions", ("train/epsilon",), (-0.02, 1.02))
 LABELS = {"test": "greedy", "train": "sampling, while training"}
 
 
@@ -63,8 +65,8 @@ def curves(run_dir: str | os.PathLike, lines: Sequence[dict[str, Any]], title: s
     FigureCanvasAgg(figure)
     spread = "median and quartiles" if seeds > 1 else "one seed"
     figure.suptitle(f"{title} ({seeds} seeds, {spread})" if seeds > 1 else f"{title} ({spread})")
-    random = any("train/epsilon" in line for line in lines)
-    panels = [EXPLORATION if random and panel[1] == ("train/entropy",) else panel for panel in PANELS]
+    absent = ENTROPY if any("train/epsilon" in line for line in lines) else EPSILON
+    panels = [panel for panel in PANELS if panel is not absent]
     for axes, (panel, names, limits) in zip(figure.subplots(2, 2).flat, panels, strict=True):
         for name, colour in zip(names, ("C0", "C1")):
             steps, (lower, median, upper) = quartiles(lines, name)

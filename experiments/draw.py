@@ -7,6 +7,7 @@ format that marl-eval reads).
 import json
 import textwrap
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import summary
@@ -16,6 +17,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, NullFormatter
 
 RESULTS = Path(__file__).parent / "results"
+PAPER = ("figure2", "figure4", "figure5")  # where every run has the budget of the others
+COSTLY = ("figure4", "figure5")
+Found = list[tuple[Panel, dict[str, summary.Curves]]]  # panels with their curves by label
+
+
+class Table(NamedTuple):
+    """Rows of cells under a heading."""
+
+    heading: str
+    rows: list[list[str]]  # the first of them names the columns
+    per_run: bool = False  # whether the first two cells of a row are a panel's title and a run's label
 
 
 def stored(place: Path, panel: Panel) -> dict[str, summary.Curves]:
@@ -35,8 +47,17 @@ def telling(panel: Panel, curves: dict[str, summary.Curves]) -> Panel:
     return panel
 
 
+def as_drawn(place: Path, found: Found) -> Found:
+    """Every panel as :func:`telling` has it, with the curves of what it shows."""
+    drawn = []
+    for panel, curves in found:
+        shown = telling(panel, curves)
+        drawn.append((shown, curves if shown is panel else stored(place, shown)))
+    return drawn
+
+
 def by_metric(
-    found: list[tuple[Panel, dict[str, summary.Curves]]],
+    found: Found,
 ) -> list[tuple[str, str, dict[tuple[str, str], summary.Curves], tuple[float, ...]]]:
     """Curves by (panel's title, label) for each metric: (its name, what it is called, curves, thresholds)."""
     parts = []
@@ -48,7 +69,47 @@ def by_metric(
     return parts
 
 
-def draw(path: Path, panels: list[tuple[Panel, dict[str, summary.Curves]]], title: str) -> None:
+def tables(figure: str, found: Found, drawn: Found) -> list[Table]:
+    """A figure's numbers: of every metric, of the first method against the others, of larger budgets.
+
+    Args:
+        figure: its name in FIGURES.
+        found: panels and curves of the figure's own metrics.
+        drawn: the same panels as :func:`as_drawn` has them.
+    """
+    parts = []
+    instead = [own for own, (panel, _) in zip(drawn, found) if own[0] is not panel]
+    for _, axis, runs, thresholds in by_metric([*found, *instead]):
+        parts.append(Table(axis, summary.rows(runs, thresholds), per_run=True))
+        overall = summary.rows_over_maps(runs)
+        if len(overall) > 1 and runs.keys() >= {(p.title, label) for p, own in found for label in own}:
+            parts.append(Table(f"{axis}, over all maps", overall))
+    if figure in PAPER:
+        if len(compared := differences(drawn)) > 1:
+            parts.append(Table("differences", compared))
+    if figure in COSTLY:
+        parts.append(Table("hours for all seeds of larger budgets, at the speed measured here", costs(found)))
+    return parts
+
+
+def differences(drawn: Found) -> list[list[str]]:
+    """SeCA minus every other run on the same map, whichever panels show the two, as rows."""
+    found: dict[tuple[str, str], dict[str, tuple[str, summary.Curves]]] = {}
+    for panel, curves in drawn:
+        for run in panel.runs:
+            if run.label in curves:
+                runs = found.setdefault((run.map, panel.axis), {})
+                runs.setdefault(run.name, (run.label, curves[run.label]))
+    return summary.differences(
+        [
+            (task, axis, *runs["seca"], [own for name, own in runs.items() if name != "seca"])
+            for (task, axis), runs in found.items()
+            if "seca" in runs
+        ]
+    )
+
+
+def draw(path: Path, panels: Found, title: str) -> None:
     """Median and quartiles of every curve."""
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
@@ -87,8 +148,8 @@ def draw(path: Path, panels: list[tuple[Panel, dict[str, summary.Curves]]], titl
     figure.savefig(path, dpi=130)
 
 
-def costs(found: list[tuple[Panel, dict[str, summary.Curves]]]) -> str:
-    """What the larger scales would take at the speed that was measured, each run once, as Markdown."""
+def costs(found: Found) -> list[list[str]]:
+    """What the larger scales would take at the speed that was measured, each run once, as rows."""
     first = each_once(panel for panel, _ in found)
     runs = {
         (run.map, run.label): curves[run.label]
@@ -99,7 +160,7 @@ def costs(found: list[tuple[Panel, dict[str, summary.Curves]]]) -> str:
     maps = {task for task, _ in runs}
     scales = {"small": "1 M steps", "full": "10 M", "paper": "the paper's 32 M or 64 M"}
     budgets = {text: {name: steps(name, scale) for name in maps} for scale, text in scales.items()}
-    return summary.markdown(summary.costs(runs, budgets))
+    return summary.costs(runs, budgets)
 
 
 def main() -> None:
@@ -110,26 +171,15 @@ def main() -> None:
             if not found:
                 continue
             target = RESULTS / f"{name}-{scale}"
-            drawn = []
-            for panel, curves in found:
-                shown = telling(panel, curves)
-                drawn.append((shown, curves if shown is panel else stored(place, shown)))
+            drawn = as_drawn(place, found)
             draw(target.with_suffix(".png"), drawn, f"{name}, {scale}: median and quartiles over seeds")
-            parts, document = [], {}
-            metrics = by_metric(found)
+            parts = [f"{t.heading}\n\n{summary.markdown(t.rows)}\n" for t in tables(name, found, drawn)]
+            metrics, document = by_metric(found), {}
             # marl-eval's environments, where every task has the same metric
             family = "mpe" if any(task in PARTICLE_TASKS for task, _ in each_once(panels)) else "smax"
-            for metric, axis, runs, thresholds in metrics:
-                parts.append(f"{axis}\n\n{summary.table(runs, thresholds)}\n")
-                overall = summary.rows_over_maps(runs)
-                if len(overall) > 1:
-                    parts.append(f"{summary.markdown(overall)}\n")
+            for metric, axis, runs, _ in metrics:
                 environment = family if len(metrics) == 1 else f"{family} {axis}"
                 document |= summary.marl_eval(runs, metric.removeprefix("test/"), environment)
-            if name in ("figure4", "figure5"):
-                parts.append(
-                    f"hours for all seeds of larger budgets, at the speed measured here\n\n{costs(found)}\n"
-                )
             target.with_suffix(".md").write_text("\n".join(parts))
             target.with_suffix(".json").write_text(json.dumps(document))
             print(target.with_suffix(".png"))

@@ -1,14 +1,14 @@
 """One page about a figure: python experiments/report.py figure2 [scale=small] [out=file.html]
 
 Charts, tables, and configuration, command and provenance of every stored run, in one HTML file that
-loads nothing; written to experiments/results/<figure>-<scale>.html unless out= says otherwise.
+loads nothing; written to experiments/results/<figure>-<scale>.html unless out= says otherwise. Without
+scale= it is about the largest that has stored runs.
 """
 
 import sys
 from pathlib import Path
 
 import draw
-import summary
 from figures import FIGURES, SCALES, Panel, Run, each_once
 
 from seca_jax import charts, cli, page, report, report_run
@@ -31,7 +31,7 @@ def read(place: Path, panels: tuple[Panel, ...]) -> tuple[dict[Key, report_run.R
     return found, missing
 
 
-def panel_chart(panel: Panel, runs: dict[Key, report_run.Run]) -> str:
+def panel_chart(panel: Panel, runs: dict[Key, report_run.Run], style_of: dict[str, int]) -> str:
     """The figure's panel, quartiles over seeds; a method keeps its colour where a run is missing."""
     curves = [
         report_run.curve(runs[run.map, run.name], panel.metric, run.label)
@@ -40,21 +40,35 @@ def panel_chart(panel: Panel, runs: dict[Key, report_run.Run]) -> str:
         for run in panel.runs
     ]
     limits = (-0.02, 1.02) if "win rate" in panel.axis else None
-    return charts.chart(f"{panel.title}: {panel.axis}", curves, limits=limits)
+    styles = [style_of[run.name] for run in panel.runs]
+    return charts.chart(f"{panel.title}: {panel.axis}", curves, limits=limits, styles=styles)
 
 
-def tables(found: list[tuple[Panel, dict[str, summary.Curves]]], idents: dict[Key, str]) -> str:
+def styles(panels: tuple[Panel, ...]) -> list[dict[str, int]]:
+    """An index of charts.style by name of run for each panel: a run that several show looks the same in all.
+
+    Where there are more runs than looks, every panel starts anew.
+    """
+    names = list(dict.fromkeys(run.name for panel in panels for run in panel.runs))
+    if len(names) > charts.LOOKS:
+        return [{run.name: i for i, run in enumerate(panel.runs)} for panel in panels]
+    return [{name: i for i, name in enumerate(names)}] * len(panels)
+
+
+def tables(parts: list[draw.Table], panels: tuple[Panel, ...], idents: dict[Key, str]) -> str:
     """What experiments/draw.py writes as Markdown; methods lead to their runs."""
-    by_label = {(p.title, run.label): idents.get((run.map, run.name)) for p, _ in found for run in p.runs}
-    parts = []
-    for _, axis, curves, thresholds in draw.by_metric(found):
-        names, *rows = summary.rows(curves, thresholds)
-        linked = [[task, page.link(label, by_label[task, label]), *rest] for task, label, *rest in rows]
-        parts += [page.subheading(axis), page.table(names, linked, numbers=range(2, len(names)), html=(1,))]
-        names, *rows = summary.rows_over_maps(curves)
-        if rows:
-            parts.append(page.table(names, rows))
-    return "".join(parts)
+    by_label = {
+        (panel.title, run.label): idents.get((run.map, run.name)) for panel in panels for run in panel.runs
+    }
+    found = []
+    for heading, (names, *rows), per_run in parts:
+        found.append(page.subheading(heading))
+        if per_run:
+            rows = [[task, page.link(label, by_label[task, label]), *rest] for task, label, *rest in rows]
+            found.append(page.table(names, rows, numbers=range(2, len(names)), html=(1,)))
+        else:
+            found.append(page.table(names, rows))
+    return "".join(found)
 
 
 def render(figure: str, scale: str, results: Path = RESULTS) -> str:
@@ -67,12 +81,16 @@ def render(figure: str, scale: str, results: Path = RESULTS) -> str:
     runs, missing = read(place, panels)
     command = f"python experiments/run.py {figure} scale={scale}"
     if not runs:
-        raise ConfigError(f"{figure} scale={scale}: no stored runs; {command} trains them")
+        others = " and ".join(f"scale={name}" for name in SCALES if (results / figure / name).is_dir())
+        hint = f"{others} has some" if others else f"{command} trains them"
+        raise ConfigError(f"{figure} scale={scale}: no stored runs; {hint}")
     title = f"{figure}, {scale}"
     labels = {key: f"{run.map}, {run.label}" for key, run in each_once(panels).items()}
     idents = {key: f"run-{i}" for i, key in enumerate(runs)}
     found = [(panel, curves) for panel in panels if (curves := draw.stored(place, panel))]
-    drawn = [panel_chart(draw.telling(panel, curves), runs) for panel, curves in found]
+    drawn = draw.as_drawn(place, found)
+    style_of = {panel.title: own for panel, own in zip(panels, styles(panels))}
+    shown = [panel_chart(panel, runs, style_of[panel.title]) for panel, _ in drawn]
     differing = []
     for panel, _ in found:
         own = [run for run in panel.runs if (run.map, run.name) in runs]
@@ -91,7 +109,7 @@ def render(figure: str, scale: str, results: Path = RESULTS) -> str:
         + page.section(
             "Figure",
             page.paragraph("Median over seeds, in a band from quartile to quartile.", "soft"),
-            f'<div class="charts">{"".join(drawn)}</div>',
+            f'<div class="charts">{"".join(shown)}</div>',
         )
         + page.section(
             "Numbers",
@@ -100,7 +118,7 @@ def render(figure: str, scale: str, results: Path = RESULTS) -> str:
                 "steps. Intervals are 95 %, from a stratified bootstrap over seeds.",
                 "soft",
             ),
-            tables(found, idents),
+            tables(draw.tables(figure, found, drawn), panels, idents),
         )
         + page.section("Configurations compared", *differing)
         + page.section("The runs", report.details(list(runs.values()), [labels[key] for key in runs]))
@@ -117,8 +135,10 @@ def make(words: list[str]) -> None:
         raise ConfigError(f"{unknown[0]}: unknown key; there are scale and out")
     if len(names) != 1:
         raise ConfigError(f"which figure? one of {', '.join(FIGURES)}")
-    figure, scale, out = names[0], given.get("scale", "small"), given.get("out", "")
+    figure, out = names[0], given.get("out", "")
     one_of("figure", figure, list(FIGURES))
+    stored = [name for name in SCALES if (RESULTS / figure / name).is_dir()]
+    scale = given.get("scale", stored[-1] if stored else "small")
     one_of("scale", scale, list(SCALES))
     report.check_out(out)
     path = output(out, str(RESULTS), f"{figure}-{scale}.html")

@@ -108,11 +108,6 @@ def markdown(rows: list[list[str]]) -> str:
     return "\n".join([lines[0], "| --- " * len(rows[0]) + "|", *lines[1:]])
 
 
-def table(runs: dict[tuple[str, str], Curves], thresholds: tuple[float, ...]) -> str:
-    """:func:`rows` as Markdown."""
-    return markdown(rows(runs, thresholds))
-
-
 def rows(runs: dict[tuple[str, str], Curves], thresholds: tuple[float, ...]) -> list[list[str]]:
     """Names of the columns, then a row for every (map, label).
 
@@ -146,6 +141,34 @@ def rows_over_maps(runs: dict[tuple[str, str], Curves]) -> list[list[str]]:
             middle = interquartile_mean(np.concatenate(scores))
             found.append([label, f"{middle:.2f} ({low:.2f} to {high:.2f})"])
     return found
+
+
+def differences(tasks: list[tuple[str, str, str, Curves, list[tuple[str, Curves]]]]) -> list[list[str]]:
+    """On every task one method minus each of the others, final value and area.
+
+    Seeds are drawn for the two methods independently: equal seeds do not make equal battles.
+
+    Args:
+        tasks: name, what the values are called, the method's label and curves, those of the others.
+
+    Returns:
+        Names of the columns, then a row for every other method.
+    """
+    found = [["map", "in", "method", "minus", "final (95 %)", "area (95 %)"]]
+    for task, axis, label, own, others in tasks:
+        for other, curves in others:
+            cells = [_difference(score(own), score(curves)) for score in (final, area)]
+            found.append([task, axis, label, other, *cells])
+    return found
+
+
+def _difference(ours: np.ndarray, theirs: np.ndarray) -> str:
+    """Difference of two means over seeds, and its interval."""
+    count = len(ours)
+    low, high = interval(
+        [ours, theirs], lambda x: x[..., :count].mean(axis=-1) - x[..., count:].mean(axis=-1)
+    )
+    return f"{ours.mean() - theirs.mean():.2f} ({low:.2f} to {high:.2f})"
 
 
 def costs(runs: dict[tuple[str, str], Curves], budgets: dict[str, dict[str, int]]) -> list[list[str]]:

@@ -10,6 +10,7 @@ import numpy as np
 # Okabe and Ito's palette, its yellow left out, which is too pale for a line on white
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#333333")
 DASHES = ("", "7 3", "2 3")  # every time the colours start again
+LOOKS = len(COLOURS) * len(DASHES)  # that differ
 WIDTH, HEIGHT = 460, 270  # of the viewBox: a phone shows it at 3/4 size, a laptop a little enlarged
 LEFT, RIGHT, TOP, BOTTOM = 62, 12, 10, 38
 HOVERS = 40  # most points of a curve that tell their numbers
@@ -54,6 +55,7 @@ def chart(
     *,
     limits: tuple[float, float] | None = None,
     log: bool = False,
+    styles: Sequence[int] | None = None,
 ) -> str:
     """A ``<figure>``: title, legend and curves over environment steps.
 
@@ -62,8 +64,10 @@ def chart(
         curves: those without points are left out, and the others keep their colours.
         limits: of the vertical axis; None: what the curves need.
         log: a logarithmic vertical axis, where all values are positive.
+        styles: an index of :func:`style` for each curve, for charts that share curves; None: their places.
     """
-    styled = [(curve, style(i)) for i, curve in enumerate(curves) if len(curve.steps)]
+    looks = range(len(curves)) if styles is None else styles
+    styled = [(curve, style(i)) for i, curve in zip(looks, curves) if len(curve.steps)]
     if not styled:
         return f'<figure class="chart"><figcaption>{escape(title)}: no numbers yet</figcaption></figure>'
     scale = _Scale([curve for curve, _ in styled], limits, log)

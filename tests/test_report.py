@@ -16,6 +16,7 @@ from PIL import Image
 
 from seca_jax import charts, compose, report, report_run
 from seca_jax.config import Config, EvalConfig
+from seca_jax.config_check import ConfigError
 from seca_jax.evaluate import wilson
 
 EVIL = "</title><script>alert('1')</script> & \"quoted\""
@@ -231,6 +232,9 @@ def test_a_page_about_a_figure(tmp_path, experiment, capsys):
     assert "python experiments/run.py figure4 scale=small" in page.text
     # SeCA's run stands in two panels, and once among the runs, as the first calls it
     assert page.ids == ["run-0", "run-1"] and page.links.count("#run-0") == 2
+    assert "differences" in page.text and "SeCACOMA0.00 (0.00 to 0.00)" in page.text
+    with pytest.raises(ConfigError, match="figure4 scale=full: no stored runs; scale=small has some"):
+        experiment.render("figure4", "full", tmp_path)
     assert "MMM2, SeCA\n" in page.text
     assert "Not trained yet: COMA-newArchi on MMM2" in page.text
     assert "0.75 (0.75 to 0.75)" in page.text and "gamma0.990.9" in page.text
@@ -243,6 +247,15 @@ def test_a_page_about_a_figure(tmp_path, experiment, capsys):
     ):
         assert experiment.main(words) == 2
         assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_run_looks_the_same_in_every_panel(experiment):
+    from figures import FIGURES
+
+    first, *others = experiment.styles(FIGURES["figure4"])
+    assert all(first == other for other in others) and len(set(first.values())) == len(first) == 9
+    many = experiment.styles(FIGURES["search"])
+    assert all(set(own.values()) == set(range(len(own))) for own in many)
 
 
 def test_ticks_are_round_and_inside():

@@ -75,9 +75,23 @@ def test_bootstrap_interval(summary):
 
 def test_tables(summary, run):
     runs = {("3m", "SeCA"): summary.load(run, "test/win_rate")}
-    row = summary.table(runs, (0.5, 0.9)).splitlines()[2]
+    row = summary.markdown(summary.rows(runs, (0.5, 0.9))).splitlines()[2]
     assert row.startswith("| 3m | SeCA | 2 |")
     assert "0.80 (0.60 to 1.00)" in row and "| never |" in row
+
+
+def test_differences_by_hand(summary):
+    steps = np.array([0, 10])
+
+    def curves(*last):  # of seeds that start at 0
+        return summary.Curves(steps, np.array([[0.0, value] for value in last]), 1.0, 1.0)
+
+    others = [("COMA", curves(0.2, 0.2, 0.2)), ("LICA", curves(0.0, 1.0))]
+    rows = summary.differences([("3m", "win rate", "SeCA", curves(0.8, 0.8), others)])
+    assert rows[1:] == [
+        ["3m", "win rate", "SeCA", "COMA", "0.60 (0.60 to 0.60)", "0.30 (0.30 to 0.30)"],
+        ["3m", "win rate", "SeCA", "LICA", "0.30 (-0.20 to 0.80)", "0.15 (-0.10 to 0.40)"],
+    ]
 
 
 def test_the_document_for_marl_eval_is_evenly_spaced_inside_every_curve(summary):

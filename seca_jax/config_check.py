@@ -21,7 +21,14 @@ def nearest(name: str, names: Sequence[str], cutoff: float = 0.6) -> str:
     # A user may leave out the group, as in lr for actor.lr
     tails = [n for n in names if n.rpartition(".")[2] == name.rpartition(".")[2]]
     cases = [n for n in names if n.lower() == name.lower()]
-    close = tails or cases or difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
+    group, dot, key = name.rpartition(".")
+    inside = [n for n in names if dot and n.startswith(group + dot)]
+    if inside:  # what names of a group share would make all of them look alike
+        likely = difflib.get_close_matches(key, [n.rpartition(".")[2] for n in inside], n=1, cutoff=cutoff)
+        near = [f"{group}.{own}" for own in likely]
+    else:
+        near = difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
+    close = tails or cases or near
     return f" (did you mean {' or '.join(close)}?)" if close else ""
 
 

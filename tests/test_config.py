@@ -140,6 +140,13 @@ def test_config_yaml_survives_the_round_trip(tmp_path):
         ("fooo=1", "unknown key fooo; --help lists all keys"),
         ("total_step=1", "unknown key total_step (did you mean total_steps?); --help lists all keys"),
         ("actor.lrr=1", "unknown key actor.lrr (did you mean actor.lr?); --help lists all keys"),
+        ("crdit.order=prob", "unknown key crdit.order (did you mean credit.order?); --help lists all keys"),
+        (  # not actor.minibatches, which looks like it only by the group
+            "actor.learning_rate=1",
+            "unknown key actor.learning_rate; actor has actor.hidden, actor.lr, actor.max_grad_norm, "
+            "actor.entropy, actor.entropy_final, actor.normalise, actor.epochs, actor.minibatches, "
+            "actor.clip",
+        ),
         (
             "log.every=1",
             "unknown key log.every; log has log.interval, log.progress",

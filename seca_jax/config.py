@@ -146,7 +146,7 @@ class EvalConfig:
 class LogConfig:
     interval: int = key(
         20_000,
-        "environment steps of one seed between lines of metrics.jsonl; fewer where episodes are short",
+        "environment steps of one seed between lines of metrics.jsonl, in whole updates",
         low=1,
     )
     progress: bool = key(True, "show the progress bar")
@@ -179,7 +179,7 @@ class Config:
     seed: int = key(0, "the first seed; the others follow it", low=0)
     total_steps: int = key(
         4_000_000,
-        "environment steps of each seed; training stops at the first line of the log past them",
+        "environment steps of each seed; training stops at the first update after which all have them",
         low=1,
     )
     num_envs: int = key(64, "parallel environments of each seed", low=1)

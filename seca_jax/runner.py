@@ -1,9 +1,11 @@
 """The host loop: many updates of all seeds per device call; logging, evaluation and checkpoints between.
 
-A *line* is the stretch of updates between two lines of metrics.jsonl. Its length depends on the
-config alone, so an interrupted and resumed run logs, evaluates and saves at the very updates an
-uninterrupted one does. Within a line the host calls the device in slices of a second or two, which
-changes no number: totals since the last line are carried on the device and saved with the state.
+A *line* is the stretch of updates between two lines of metrics.jsonl: it ends at the first update after
+which every seed has passed a multiple of the line's steps, or total_steps. That depends on the config
+and the state alone, so an interrupted and resumed run logs, evaluates and saves at the very updates an
+uninterrupted one does. Within a line the host calls the device in slices of a second or two, never so long
+that the line could end inside one, which changes no number: totals since the last line are carried on
+the device and saved with the state.
 """
 
 import math
@@ -83,14 +85,16 @@ class Program:
         place, fetch: anything with a seed axis from the host to the devices and back.
         abstract: ShapeDtypeStructs of ``{"state", "tally"}``, what a checkpoint holds.
         seeds: numbers of the seeds, int64; by_seed: the same on the devices, uint32.
-        line_updates: updates from one line of metrics.jsonl to the next.
+        update_steps: most environment steps of a seed in one update.
+        line_steps: environment steps of a seed from one line of metrics.jsonl to the next.
     """
 
     def __init__(self, config: Config, env: Environment, algorithm: Algorithm, devices: list) -> None:
         self.seeds = np.arange(config.seed, config.seed + config.seeds)
         axis = SeedAxis(devices, config.seeds)
         self.place, self.fetch = axis.place, axis.fetch
-        self.line_updates = line_updates(config, env)
+        self.update_steps = steps_per_update(config) or config.num_envs * env.max_steps
+        self.line_steps = line_steps(config)
         # An inner jit, so that the three functions below share one tracing of the step
         algorithm = algorithm._replace(train_step=jax.jit(algorithm.train_step))
 
@@ -129,13 +133,13 @@ class Program:
                 raise ValueError(f"the train state has an empty array: {jax.tree_util.keystr(path)}")
 
 
-def line_updates(config: Config, env: Environment) -> int:
-    """Updates from one line of metrics.jsonl to the next: about log.interval steps of a seed.
+def line_steps(config: Config) -> int:
+    """Steps of a seed from one line of metrics.jsonl to the next: log.interval, but whole updates.
 
-    Whole episodes have no fixed length; a third of the limit stands in for it.
+    Whole episodes have no fixed length; a line of theirs ends with the first update past the interval.
     """
-    steps = steps_per_update(config) or config.num_envs * max(1, env.max_steps // 3)
-    return max(1, min(config.log.interval, config.eval.interval) // steps)
+    interval, update = min(config.log.interval, config.eval.interval), steps_per_update(config)
+    return max(1, interval // update) * update if update else interval
 
 
 def train_numbers(tally: Tally, steps_per_s: float) -> list[dict[str, float]]:
@@ -234,7 +238,7 @@ def run(
         state, tally = program.place(saved["state"]), program.place(saved["tally"])
         reporter.resume(program.seeds, saved["state"].steps)
     steps, updates = program.fetch(state.steps), int(program.fetch(state.updates)[0])
-    per_line, per_update = program.line_updates, steps_per_update(config)
+    line, update = program.line_steps, program.update_steps
 
     terminal.status(int(steps.min()), "compiling")
     state, tally = program.chunk(state, tally, np.int32(0))  # compiles, updates nothing
@@ -245,12 +249,11 @@ def run(
     slice_updates = 1
     train_s, trained = 0.0, 0  # seconds spent and steps made by updates since the last line
     while status == EXIT_DONE and steps.min() < config.total_steps:
-        target = (updates // per_line + 1) * per_line
-        if per_update is not None:
-            target = min(target, -(-config.total_steps // per_update))
-        while updates < target and status == EXIT_DONE and not stop():
+        last = int(program.fetch(tally.since).min())
+        target = min((last // line + 1) * line, config.total_steps)
+        while steps.min() < target and status == EXIT_DONE and not stop():
             clock, before = time.monotonic(), steps
-            size = min(slice_updates, target - updates)
+            size = max(1, min(slice_updates, (target - int(steps.min())) // update))
             state, tally = jax.block_until_ready(program.chunk(state, tally, np.int32(size)))
             took = max(time.monotonic() - clock, 1e-6)
             slice_updates = max(1, min(2 * slice_updates, int(size * SLICE_S / took)))
@@ -264,11 +267,10 @@ def run(
         step = int(steps.min())
         if status == EXIT_NON_FINITE:
             terminal.error(_non_finite(program.seeds, program.fetch(tally.broken_at), saver))
-        elif updates < target:  # asked to stop, in the middle of a line
+        elif step < target:  # asked to stop, in the middle of a line
             saver.save(step, program.fetch({"state": state, "tally": tally}))
             status = EXIT_INTERRUPTED
         else:
-            last = int(program.fetch(tally.since).min())
             ends = step >= config.total_steps
             numbers = train_numbers(program.fetch(tally), trained / train_s)
             evaluates = ends or step // config.eval.interval > last // config.eval.interval

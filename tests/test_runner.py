@@ -74,12 +74,21 @@ def test_stops_exactly_at_the_first_update_that_reaches_total_steps(stubbed, tmp
     assert max(line["step"] for line in metrics(tmp_path / "run")) == 1040
 
 
-def test_whole_episode_rollouts_train_until_every_seed_is_done(stubbed, tmp_path, metrics):
+@pytest.mark.parametrize("slice_s", [0.0, 60.0])
+def test_whole_episodes_are_logged_at_the_first_update_past_a_multiple(
+    stubbed, tmp_path, metrics, monkeypatch, slice_s
+):
+    """However many updates a slice may hold; the slowest seed counts."""
+    monkeypatch.setattr(runner, "SLICE_S", slice_s)
     run = tmp_path / "run"
     assert train.main([*SMALL, *EVERY, "rollout=episode", "total_steps=1000", f"out={run}"]) == 0
     lines = metrics(run)
-    last = {line["seed"]: line["step"] for line in lines}
-    assert min(last.values()) >= 1000 and last[0] != last[1]  # the seeds' step counts differ
+    by_seed = [[line["step"] for line in lines if line["seed"] == seed] for seed in (0, 1)]
+    slowest = [min(steps) for steps in zip(*by_seed, strict=True)]
+    update = small_config().num_envs * stub.LENGTH
+    assert by_seed[0] != by_seed[1]  # the seeds' step counts differ
+    assert slowest[0] == 0 and len(slowest) == 11
+    assert all(0 <= step - 100 * i < update for i, step in enumerate(slowest))
 
 
 @pytest.mark.parametrize("rollout", ["stream", "episode"])

@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 import summary
-from figures import FIGURES, PARTICLE_TASKS, SCALES, Panel, each_once, steps
+from figures import FIGURES, PARTICLE_TASKS, SCALES, Panel, each_once, looks, scaled, steps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, NullFormatter
 
 RESULTS = Path(__file__).parent / "results"
-PAPER = ("figure2", "figure4", "figure5")  # where every run has the budget of the others
-COSTLY = ("figure4", "figure5")
+COLOURS = 10  # of matplotlib's default cycle
+PAPER = ("figure2", "figure4", "figure5")  # where one budget was asked of all runs: they can be compared
 Found = list[tuple[Panel, dict[str, summary.Curves]]]  # panels with their curves by label
 
 
@@ -40,19 +40,20 @@ def stored(place: Path, panel: Panel) -> dict[str, summary.Curves]:
     return found
 
 
-def telling(panel: Panel, curves: dict[str, summary.Curves]) -> Panel:
-    """The panel itself, or its returns where no median leaves 0: win rates would be a line there."""
-    if "win rate" in panel.axis and all(np.median(c.values, axis=0).max() == 0 for c in curves.values()):
-        return panel._replace(metric="test/return", axis="return (median seed wins none)")
-    return panel
-
-
 def as_drawn(place: Path, found: Found) -> Found:
-    """Every panel as :func:`telling` has it, with the curves of what it shows."""
+    """The panels, with returns for a map on which no median seed ever wins: win rates would be one line."""
+    won = {
+        run.map
+        for panel, curves in found
+        for run in panel.runs
+        if run.label in curves and np.median(curves[run.label].values, axis=0).max() > 0
+    }
     drawn = []
     for panel, curves in found:
-        shown = telling(panel, curves)
-        drawn.append((shown, curves if shown is panel else stored(place, shown)))
+        if "win rate" in panel.axis and not won & {run.map for run in panel.runs}:
+            panel = panel._replace(metric="test/return", axis="return (median seed wins none)")
+            curves = stored(place, panel)
+        drawn.append((panel, curves))
     return drawn
 
 
@@ -70,7 +71,7 @@ def by_metric(
 
 
 def tables(figure: str, found: Found, drawn: Found) -> list[Table]:
-    """A figure's numbers: of every metric, of the first method against the others, of larger budgets.
+    """A figure's numbers: of every metric, of SeCA against the others, of other budgets.
 
     Args:
         figure: its name in FIGURES.
@@ -78,17 +79,17 @@ def tables(figure: str, found: Found, drawn: Found) -> list[Table]:
         drawn: the same panels as :func:`as_drawn` has them.
     """
     parts = []
-    instead = [own for own, (panel, _) in zip(drawn, found) if own[0] is not panel]
-    for _, axis, runs, thresholds in by_metric([*found, *instead]):
+    maps = [panel.runs[0].map for panel, _ in found]
+    instead = [own for own, (panel, _) in zip(drawn, found, strict=True) if own[0] is not panel]
+    for i, (_, axis, runs, thresholds) in enumerate([*by_metric(found), *by_metric(instead)]):
         parts.append(Table(axis, summary.rows(runs, thresholds), per_run=True))
-        overall = summary.rows_over_maps(runs)
-        if len(overall) > 1 and runs.keys() >= {(p.title, label) for p, own in found for label in own}:
+        comparable = figure in PAPER and len(set(maps)) == len(maps) and i < len(by_metric(found))
+        if comparable and len(overall := summary.rows_over_maps(runs)) > 1:
             parts.append(Table(f"{axis}, over all maps", overall))
-    if figure in PAPER:
-        if len(compared := differences(drawn)) > 1:
-            parts.append(Table("differences", compared))
-    if figure in COSTLY:
-        parts.append(Table("hours for all seeds of larger budgets, at the speed measured here", costs(found)))
+    if figure in PAPER and len(compared := differences(drawn)) > 1:
+        parts.append(Table("SeCA minus the others, up to where the shorter of the two curves ends", compared))
+    if scaled(figure):
+        parts.append(Table("hours for all seeds of other budgets, at the speed measured here", costs(found)))
     return parts
 
 
@@ -109,25 +110,21 @@ def differences(drawn: Found) -> list[list[str]]:
     )
 
 
-def draw(path: Path, panels: Found, title: str) -> None:
-    """Median and quartiles of every curve."""
+def draw(path: Path, panels: Found, colour_of: dict[str, dict[str, int]], title: str) -> None:
+    """Median and quartiles of every curve; ``colour_of``: what :func:`figures.looks` says."""
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(4.6 * columns, 3.4 * rows + 0.5), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title)
     grid = figure.subplots(rows, columns, squeeze=False)
-    # A run that panels show under two labels has one colour
-    named = [{run.label: run.name for run in panel.runs if run.label in curves} for panel, curves in panels]
-    names = list(dict.fromkeys(name for own in named for name in own.values()))
-    for axes, (panel, curves), name_of in zip(grid.flat, panels, named):
-        # The same colour in all panels, unless there are more runs than colours
-        coloured = names if len(names) <= 10 else list(name_of.values())
+    for axes, (panel, curves) in zip(grid.flat, panels):
+        name_of = {run.label: run.name for run in panel.runs}
         last = [own.steps[-1] for own in curves.values()]
         logarithmic = max(last) > 4 * min(last)  # else short curves would be a strip at the left
         for label, own in curves.items():
             shown = slice(1 if logarithmic and own.steps[0] == 0 else 0, None)
-            colour = f"C{coloured.index(name_of[label]) % 10}"
+            colour = f"C{colour_of[panel.title][name_of[label]] % COLOURS}"
             lower, median, upper = np.quantile(own.values[:, shown], (0.25, 0.5, 0.75), axis=0)
             at = own.steps[shown]
             axes.plot(at, median, color=colour, label=textwrap.fill(label, 30))
@@ -149,7 +146,7 @@ def draw(path: Path, panels: Found, title: str) -> None:
 
 
 def costs(found: Found) -> list[list[str]]:
-    """What the larger scales would take at the speed that was measured, each run once, as rows."""
+    """What the scales would take at the speed that was measured, each run once, as rows."""
     first = each_once(panel for panel, _ in found)
     runs = {
         (run.map, run.label): curves[run.label]
@@ -172,13 +169,18 @@ def main() -> None:
                 continue
             target = RESULTS / f"{name}-{scale}"
             drawn = as_drawn(place, found)
-            draw(target.with_suffix(".png"), drawn, f"{name}, {scale}: median and quartiles over seeds")
+            draw(
+                target.with_suffix(".png"),
+                drawn,
+                looks(panels, COLOURS),
+                f"{name}, {scale}: median and quartiles over seeds",
+            )
             parts = [f"{t.heading}\n\n{summary.markdown(t.rows)}\n" for t in tables(name, found, drawn)]
             metrics, document = by_metric(found), {}
             # marl-eval's environments, where every task has the same metric
             family = "mpe" if any(task in PARTICLE_TASKS for task, _ in each_once(panels)) else "smax"
             for metric, axis, runs, _ in metrics:
-                environment = family if len(metrics) == 1 else f"{family} {axis}"
+                environment = family if len(metrics) == 1 else f"{family} {axis.partition(' (')[0]}"
                 document |= summary.marl_eval(runs, metric.removeprefix("test/"), environment)
             target.with_suffix(".md").write_text("\n".join(parts))
             target.with_suffix(".json").write_text(json.dumps(document))

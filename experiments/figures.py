@@ -66,7 +66,10 @@ ADVANTAGES = {"seca": "SeCA", "coma_newarchi": "COMA-newArchi", "coma": "COMA"}
 FIGURES: dict[str, tuple[Panel, ...]] = {
     "figure2": (
         Panel(
-            "Predator-Prey", "test/length", "steps until capture", _algorithms("predator_prey", ADVANTAGES)
+            "Predator-Prey",
+            "test/length",
+            "steps until capture (fewer are better)",
+            _algorithms("predator_prey", ADVANTAGES),
         ),
         Panel(
             "Cooperative Navigation",
@@ -128,6 +131,21 @@ PARTICLE_WORDS = (
 )
 
 
+def looks(panels: Iterable[Panel], most: int) -> dict[str, dict[str, int]]:
+    """A number for every run, by title of panel and name of run, that stands for its colour.
+
+    A run has the same in all panels, whichever of them are drawn; where a figure has more than ``most``
+    runs, every panel counts anew.
+    """
+    panels = list(panels)
+    names = list(dict.fromkeys(run.name for panel in panels for run in panel.runs))
+    own = {panel.title: list(dict.fromkeys(run.name for run in panel.runs)) for panel in panels}
+    return {
+        title: {name: i for i, name in enumerate(names if len(names) <= most else those)}
+        for title, those in own.items()
+    }
+
+
 def each_once(panels: Iterable[Panel]) -> dict[tuple[str, str], Run]:
     """Runs by (map, name), their place: panels may share one under several labels; the first counts."""
     found: dict[tuple[str, str], Run] = {}
@@ -149,3 +167,9 @@ def settings(run: Run, scale: str) -> tuple[str, ...]:
         return ()  # the run has a budget of its own
     own = {"tiny": TINY_WORDS, "paper": ("preset=paper",)}.get(scale, ())
     return (*own, f"total_steps={steps(run.map, scale)}")
+
+
+def scaled(figure: str) -> bool:
+    """Whether the figure's budgets depend on the scale."""
+    runs = each_once(FIGURES[figure]).values()
+    return any(settings(run, "paper") != settings(run, "small") for run in runs)

@@ -9,14 +9,23 @@ import sys
 from pathlib import Path
 
 import draw
-from figures import FIGURES, SCALES, Panel, Run, each_once
+import numpy as np
+import summary
+from figures import FIGURES, SCALES, Panel, Run, each_once, looks, scaled
 
 from seca_jax import charts, cli, page, report, report_run
 from seca_jax.config_check import ConfigError, one_of
 from seca_jax.evaluate import output
 
 RESULTS = Path(__file__).parent / "results"
+QUARTILES = (0.25, 0.5, 0.75)
 Key = tuple[str, str]  # map and name of a run: panels may share one
+
+
+def scales_stored(figure: str, results: Path) -> list[str]:
+    """Scales that have stored runs of the figure, the largest first."""
+    sizes = sorted(SCALES, key=SCALES.__getitem__, reverse=True)
+    return [name for name in sizes if any((results / figure / name).glob("*/*/metrics.jsonl"))]
 
 
 def read(place: Path, panels: tuple[Panel, ...]) -> tuple[dict[Key, report_run.Run], list[Run]]:
@@ -31,28 +40,16 @@ def read(place: Path, panels: tuple[Panel, ...]) -> tuple[dict[Key, report_run.R
     return found, missing
 
 
-def panel_chart(panel: Panel, runs: dict[Key, report_run.Run], style_of: dict[str, int]) -> str:
-    """The figure's panel, quartiles over seeds; a method keeps its colour where a run is missing."""
-    curves = [
-        report_run.curve(runs[run.map, run.name], panel.metric, run.label)
-        if (run.map, run.name) in runs
-        else charts.Curve(run.label, *report_run.NO_POINTS)
-        for run in panel.runs
-    ]
+def panel_chart(panel: Panel, found: dict[str, summary.Curves], look_of: dict[str, int]) -> str:
+    """The figure's panel, quartiles over seeds."""
+    curves, styles = [], []
+    for run in panel.runs:
+        if run.label in found:
+            own = found[run.label]
+            curves.append(charts.Curve(run.label, own.steps, np.quantile(own.values, QUARTILES, axis=0)))
+            styles.append(look_of[run.name])
     limits = (-0.02, 1.02) if "win rate" in panel.axis else None
-    styles = [style_of[run.name] for run in panel.runs]
     return charts.chart(f"{panel.title}: {panel.axis}", curves, limits=limits, styles=styles)
-
-
-def styles(panels: tuple[Panel, ...]) -> list[dict[str, int]]:
-    """An index of charts.style by name of run for each panel: a run that several show looks the same in all.
-
-    Where there are more runs than looks, every panel starts anew.
-    """
-    names = list(dict.fromkeys(run.name for panel in panels for run in panel.runs))
-    if len(names) > charts.LOOKS:
-        return [{run.name: i for i, run in enumerate(panel.runs)} for panel in panels]
-    return [{name: i for i, name in enumerate(names)}] * len(panels)
 
 
 def tables(parts: list[draw.Table], panels: tuple[Panel, ...], idents: dict[Key, str]) -> str:
@@ -67,11 +64,12 @@ def tables(parts: list[draw.Table], panels: tuple[Panel, ...], idents: dict[Key,
             rows = [[task, page.link(label, by_label[task, label]), *rest] for task, label, *rest in rows]
             found.append(page.table(names, rows, numbers=range(2, len(names)), html=(1,)))
         else:
-            found.append(page.table(names, rows))
+            texts = sum(name in ("map", "in", "method", "minus") for name in names)
+            found.append(page.table(names, rows, numbers=range(texts, len(names))))
     return "".join(found)
 
 
-def render(figure: str, scale: str, results: Path = RESULTS) -> str:
+def render(figure: str, scale: str, results: Path) -> str:
     """The page about a figure: HTML.
 
     Raises:
@@ -79,18 +77,17 @@ def render(figure: str, scale: str, results: Path = RESULTS) -> str:
     """
     place, panels = results / figure / scale, FIGURES[figure]
     runs, missing = read(place, panels)
-    command = f"python experiments/run.py {figure} scale={scale}"
+    command = f"python experiments/run.py {figure}" + (f" scale={scale}" if scaled(figure) else "")
     if not runs:
-        others = " and ".join(f"scale={name}" for name in SCALES if (results / figure / name).is_dir())
-        hint = f"{others} has some" if others else f"{command} trains them"
+        others = " or ".join(f"scale={name}" for name in scales_stored(figure, results) if name != scale)
+        hint = f"there are some with {others}" if others else f"{command} trains them"
         raise ConfigError(f"{figure} scale={scale}: no stored runs; {hint}")
     title = f"{figure}, {scale}"
     labels = {key: f"{run.map}, {run.label}" for key, run in each_once(panels).items()}
     idents = {key: f"run-{i}" for i, key in enumerate(runs)}
     found = [(panel, curves) for panel in panels if (curves := draw.stored(place, panel))]
-    drawn = draw.as_drawn(place, found)
-    style_of = {panel.title: own for panel, own in zip(panels, styles(panels))}
-    shown = [panel_chart(panel, runs, style_of[panel.title]) for panel, _ in drawn]
+    drawn, look_of = draw.as_drawn(place, found), looks(panels, charts.LOOKS)
+    shown = [panel_chart(panel, curves, look_of[panel.title]) for panel, curves in drawn]
     differing = []
     for panel, _ in found:
         own = [run for run in panel.runs if (run.map, run.name) in runs]
@@ -115,7 +112,8 @@ def render(figure: str, scale: str, results: Path = RESULTS) -> str:
             "Numbers",
             page.paragraph(
                 "Final: the mean of the last tenth of the evaluations. Area: under the curve, divided by the "
-                "steps. Intervals are 95 %, from a stratified bootstrap over seeds.",
+                "steps. Intervals are 95 %, from a stratified bootstrap over seeds; for a difference the "
+                "seeds of either method are drawn by themselves.",
                 "soft",
             ),
             tables(draw.tables(figure, found, drawn), panels, idents),
@@ -137,12 +135,11 @@ def make(words: list[str]) -> None:
         raise ConfigError(f"which figure? one of {', '.join(FIGURES)}")
     figure, out = names[0], given.get("out", "")
     one_of("figure", figure, list(FIGURES))
-    stored = [name for name in SCALES if (RESULTS / figure / name).is_dir()]
-    scale = given.get("scale", stored[-1] if stored else "small")
+    scale = given.get("scale") or [*scales_stored(figure, RESULTS), "small"][0]
     one_of("scale", scale, list(SCALES))
     report.check_out(out)
     path = output(out, str(RESULTS), f"{figure}-{scale}.html")
-    report.write(path, render(figure, scale))
+    report.write(path, render(figure, scale, RESULTS))
 
 
 def main(words: list[str]) -> int:

@@ -9,27 +9,31 @@ seca_jax.train --help lists them. A finished run's configuration, metrics, comma
 experiments/results/<figure>/<scale>/<map>/<run>/, which experiments/draw.py draws; what is not finished
 lies in runs/. Figures: FIGURES.
 
-Exit status: 0 done, 2 bad input, 130 interrupted after saving (the same command goes on), else that of a
-run that failed; a failed run does not cost the others.
+Exit status: 0 done, 2 bad input, 130 interrupted after saving (the same command goes on), else the highest
+of the runs that failed; a failed run does not cost the others.
 """
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from figures import FIGURES, SCALES, Run, each_once, settings
+from figures import FIGURES, SCALES, Run, each_once, scaled, settings
 
-from seca_jax import compose
-from seca_jax.config import get
-from seca_jax.config_check import ConfigError, check, one_of
+from seca_jax import cli, compose
+from seca_jax.config import Config, get
+from seca_jax.config_check import ConfigError, check, one_of, unread
 
 RESULTS = Path(__file__).parent / "results"
-KEPT = ("config.yaml", "metrics.jsonl", "curves.png")
+NEEDED = ("config.yaml", "metrics.jsonl")  # a run that has them is done
+KEPT = (*NEEDED, "curves.png")
 CHECKPOINTS = "checkpoints"  # in a run's directory
-OWN_WORDS = ("map", "algo", "out", "name", "resume")  # the figure's affair
+INTERRUPTED = 130
+OWN_WORDS = ("map", "out", "name", "resume", "total_steps")  # nobody else's affair
 
 
 class Job(NamedTuple):
@@ -39,104 +43,155 @@ class Job(NamedTuple):
     place: Path  # where its results are kept
     out: Path  # where it trains
     words: list[str]  # of the training command; none: it is done
+    state: str  # in words
 
 
 def chosen(figure: str, scale: str, options: dict[str, str]) -> list[Run]:
     """The figure's runs that maps= and runs= ask for; takes both out of ``options``; raises ConfigError."""
-    runs = list(each_once(FIGURES[figure]).values())
-    if all(settings(run, scale) == settings(run, "small") for run in runs) and scale != "small":
+    every = list(each_once(FIGURES[figure]).values())
+    if scale != "small" and not scaled(figure):
         raise ConfigError(f"scale={scale}: {figure} has budgets of its own; leave scale= out")
+    runs = every
     for word, of in (("maps", lambda run: run.map), ("runs", lambda run: run.name)):
         if word in options:
-            wanted, there = options.pop(word).split(","), list(dict.fromkeys(map(of, runs)))
+            wanted, there = options.pop(word).split(","), list(dict.fromkeys(map(of, every)))
             for name in wanted:
                 one_of(word, name, there)
             runs = [run for run in runs if of(run) in wanted]
     if not runs:
-        raise ConfigError(f"{figure} has no such run on such a map")
+        raise ConfigError(f"{figure} has none of these runs on these maps")
     return runs
 
 
 def plan(figure: str, scale: str, options: dict[str, str]) -> list[Job]:
-    """What is to be trained, every command checked before the first of them trains; raises ConfigError."""
+    """What is to be trained, every configuration checked before anything trains; raises ConfigError."""
     runs = chosen(figure, scale, options)
-    varied = {word.partition("=")[0] for run in runs for word in run.words} - {"total_steps"}
+    varied = {word.partition("=")[0] for panel in FIGURES[figure] for run in panel.runs for word in run.words}
     for name in options:
         if name in OWN_WORDS or name in varied:
-            raise ConfigError(f"{name}={options[name]}: {figure} sets {name} itself, from run to run")
+            raise ConfigError(f"{name}={options[name]}: {figure} sets {name} itself")
     extra = [f"{name}={value}" for name, value in options.items()]
     asked = compose.parse(extra)
     jobs = []
     for run in runs:
         part = Path(figure) / scale / run.map / run.name
         place, out = RESULTS / part, Path("runs") / part
-        if all((place / name).exists() for name in KEPT[:2]):
-            words = []
-            check_stored(place, asked)
-        elif (out / CHECKPOINTS).is_dir():
-            words = [f"resume={out}", *extra]
+        words = [f"map={run.map}", *run.words, *settings(run, scale), *extra, f"out={out}"]
+        config, state = compose.compose(compose.parse(words)), "training"
+        check(config)
+        if all((place / name).exists() for name in NEEDED):
+            words, state = [], "done" + check_stored(place, asked, config)
+        elif resumable(out):
+            words, state = [f"resume={out}", *extra], "continuing"
             compose.resumed(compose.parse(words))
-        else:
-            words = [f"map={run.map}", *run.words, *settings(run, scale), *extra, f"out={out}"]
-            check(compose.compose(compose.parse(words)))
-        jobs.append(Job(run, place, out, words))
+        jobs.append(Job(run, place, out, words, state))
     return jobs
 
 
-def check_stored(place: Path, asked: dict[str, Any]) -> None:
-    """Raises ConfigError if the words ask for another run than the one that is stored."""
+def resumable(out: Path) -> bool:
+    """Whether a checkpoint was completed there: unfinished ones have other names than a number."""
+    return any(path.name.isdigit() for path in (out / CHECKPOINTS).glob("*"))
+
+
+def check_stored(place: Path, asked: dict[str, Any], config: Config) -> str:
+    """What to say of a stored run; raises ConfigError if the words ask for another than that.
+
+    Args:
+        place: where it is kept.
+        asked: the words' values by key.
+        config: what a new run would have.
+    """
     stored, _ = compose.load(place)
     for name, value in asked.items():
         own = get(stored, name)
-        if name not in compose.FREE_ON_RESUME and own != value:
+        if name not in compose.FREE_ON_RESUME and own != value and not unread(name, stored.algo):
             raise ConfigError(
-                f"{name}={value}: {place} was trained with {name}={own}; leave the word out, or remove that "
-                "directory to train the run anew"
+                f"{name}={value}: {place} was trained with {name}={own}; choose others by maps= and runs=, "
+                "or remove that directory to train the run anew"
             )
+    other = [
+        f"{name}={get(stored, name)}"
+        for name in ("seeds", "total_steps")
+        if get(stored, name) != get(config, name)
+    ]
+    return f", but with {', '.join(other)}" if other else ""
 
 
 def train(job: Job) -> int:
     """Trains or continues one run and keeps its results; its exit status."""
-    if not (job.out / CHECKPOINTS).is_dir():
+    if not resumable(job.out):
         shutil.rmtree(job.out, ignore_errors=True)  # died before its first checkpoint
-    status = subprocess.call([sys.executable, "-m", "seca_jax.train", *job.words])
+    status = call([sys.executable, "-m", "seca_jax.train", *job.words])
     if status == 0:
-        job.place.mkdir(parents=True, exist_ok=True)
-        for name in KEPT:
-            shutil.copy(job.out / name, job.place / name)
+        try:
+            keep(job)
+        except OSError as error:
+            print(f"error: {job.place}: results could not be kept ({error})", file=sys.stderr)
+            return 4
     return status
+
+
+def call(command: list[str]) -> int:
+    """The exit status of a command, which is left to end by itself when this process is interrupted.
+
+    An interrupt at the terminal reaches both; SIGTERM is passed on. A signal that ended the command counts
+    as 128 and its number.
+    """
+    with subprocess.Popen(command) as process:
+        before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        try:
+            while True:
+                try:
+                    status = process.wait()
+                    return status if status >= 0 else 128 - status
+                except KeyboardInterrupt:  # training saves and ends; at a second one it ends at once
+                    continue
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+
+def keep(job: Job) -> None:
+    """Copies a finished run's results, all at once; raises OSError."""
+    draft = job.place.with_name(job.place.name + ".tmp")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    for name in KEPT:
+        if name in NEEDED or (job.out / name).exists():
+            shutil.copy(job.out / name, draft / name)
+    shutil.rmtree(job.place, ignore_errors=True)
+    os.replace(draft, job.place)
+
+
+def command(words: list[str]) -> int:
+    """Trains what the words ask for; the exit status. Raises ConfigError."""
+    options = dict(word.split("=", 1) for word in words if "=" in word)
+    names = [word for word in words if "=" not in word]
+    if not names:
+        raise ConfigError(f"which figure? one of {', '.join(FIGURES)}; --help tells more")
+    if names[0] not in FIGURES:
+        raise ConfigError(f"{names[0]}: no such figure; one of {', '.join(FIGURES)}")
+    if names[1:]:
+        raise ConfigError(f"{names[1]}: expected key=value; one figure at a time")
+    scale = options.pop("scale", "small")
+    one_of("scale", scale, list(SCALES))
+    jobs = plan(names[0], scale, options)
+    worst, began = 0, time.monotonic()
+    for i, job in enumerate(jobs):
+        minutes = (time.monotonic() - began) / 60
+        print(
+            f"[{i + 1}/{len(jobs)}, {minutes:.0f} min] {job.run.map} {job.run.name}: {job.state}", flush=True
+        )
+        if job.words:
+            status = train(job)
+            worst = max(worst, status)
+            if status == INTERRUPTED:
+                break
+    return worst
 
 
 def main(words: list[str]) -> int:
     """The command line; its exit status is in --help."""
-    if {"--help", "-h"} & set(words):
-        print(__doc__.replace("FIGURES", ", ".join(FIGURES)).strip())
-        return 0
-    options = dict(word.split("=", 1) for word in words if "=" in word)
-    names = [word for word in words if "=" not in word]
-    try:
-        if not names:
-            raise ConfigError(f"which figure? one of {', '.join(FIGURES)}; --help tells more")
-        one_of("figure", names[0], list(FIGURES))
-        if names[1:]:
-            raise ConfigError(f"{names[1]}: expected key=value; one figure at a time")
-        scale = options.pop("scale", "small")
-        one_of("scale", scale, list(SCALES))
-        jobs = plan(names[0], scale, options)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    worst, began = 0, time.monotonic()
-    for i, job in enumerate(jobs):
-        minutes = (time.monotonic() - began) / 60
-        state = "training" if job.words else "done"
-        print(f"[{i + 1}/{len(jobs)}, {minutes:.0f} min] {job.run.map} {job.run.name}: {state}", flush=True)
-        if job.words:
-            status = train(job)
-            worst = max(worst, status)
-            if status == 130:
-                break
-    return worst
+    return cli.call(command, words, lambda: __doc__.replace("FIGURES", ", ".join(FIGURES)).strip())
 
 
 if __name__ == "__main__":

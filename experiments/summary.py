@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from seca_jax.config_check import ConfigError
+
 DRAWS = 10_000
 LAST = 0.1  # share of the evaluations, the last ones, whose mean is the final value
 
@@ -28,12 +30,17 @@ def load(run_dir: Path, metric: str) -> Curves:
     Where rollouts are whole episodes every seed counts its own steps, and hardly any but the first agree:
     there the seeds' first evaluations make the first point, their second ones the second, each at the
     median of its steps.
+
+    Raises:
+        ConfigError: no evaluations there.
     """
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     by_seed: dict[int, dict[int, float]] = {}
     for line in lines:
         if metric in line:
             by_seed.setdefault(line["seed"], {})[line["step"]] = line[metric]
+    if not by_seed:
+        raise ConfigError(f"{run_dir / 'metrics.jsonl'} holds no {metric}")
     steps = sorted(set.intersection(*(set(own) for own in by_seed.values())))
     values = np.array([[own[step] for step in steps] for own in by_seed.values()])
     points = min(len(own) for own in by_seed.values())
@@ -146,7 +153,8 @@ def rows_over_maps(runs: dict[tuple[str, str], Curves]) -> list[list[str]]:
 def differences(tasks: list[tuple[str, str, str, Curves, list[tuple[str, Curves]]]]) -> list[list[str]]:
     """On every task one method minus each of the others, final value and area.
 
-    Seeds are drawn for the two methods independently: equal seeds do not make equal battles.
+    Of the longer curve only what lies within the shorter one's steps counts. Seeds are drawn for the two
+    methods independently: equal seeds do not make equal battles.
 
     Args:
         tasks: name, what the values are called, the method's label and curves, those of the others.
@@ -157,9 +165,17 @@ def differences(tasks: list[tuple[str, str, str, Curves, list[tuple[str, Curves]
     found = [["map", "in", "method", "minus", "final (95 %)", "area (95 %)"]]
     for task, axis, label, own, others in tasks:
         for other, curves in others:
-            cells = [_difference(score(own), score(curves)) for score in (final, area)]
+            last = min(own.steps[-1], curves.steps[-1])
+            pair = _until(own, last), _until(curves, last)
+            cells = [_difference(*map(score, pair)) for score in (final, area)]
             found.append([task, axis, label, other, *cells])
     return found
+
+
+def _until(curves: Curves, last: float) -> Curves:
+    """What was evaluated up to ``last`` steps; 5 % more count as the same budget."""
+    count = int((curves.steps <= 1.05 * last).sum())
+    return curves._replace(steps=curves.steps[:count], values=curves.values[:, :count])
 
 
 def _difference(ours: np.ndarray, theirs: np.ndarray) -> str:

@@ -67,7 +67,7 @@ def chart(
         styles: an index of :func:`style` for each curve, for charts that share curves; None: their places.
     """
     looks = range(len(curves)) if styles is None else styles
-    styled = [(curve, style(i)) for i, curve in zip(looks, curves) if len(curve.steps)]
+    styled = [(curve, style(i)) for i, curve in zip(looks, curves, strict=True) if len(curve.steps)]
     if not styled:
         return f'<figure class="chart"><figcaption>{escape(title)}: no numbers yet</figcaption></figure>'
     scale = _Scale([curve for curve, _ in styled], limits, log)

@@ -17,21 +17,22 @@ def usage(first: str, options: type, *notes: str) -> str:
     return "\n".join([*lines, *(["", *notes] if notes else [])])
 
 
-def call(command: Callable[[list[str]], None], words: list[str] | None, help_text: Callable[[], str]) -> int:
+def call(
+    command: Callable[[list[str]], int | None], words: list[str] | None, help_text: Callable[[], str]
+) -> int:
     """Runs ``command`` on the words (None: the process' own); returns the exit status.
 
-    0 done, 2 bad input (one line on standard error says what is wrong and what would be right), 130
-    interrupted.
+    It is what ``command`` returns (None counts as 0), 2 for bad input (one line on standard error says
+    what is wrong and what would be right), 130 when interrupted.
     """
     words = sys.argv[1:] if words is None else words
     if {"--help", "-h", "help"} & set(words):
         print(help_text())
         return 0
     try:
-        command(words)
+        return command(words) or 0
     except (ConfigError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
-    return 0

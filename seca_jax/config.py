@@ -146,7 +146,7 @@ class EvalConfig:
 class LogConfig:
     interval: int = key(
         20_000,
-        "environment steps of one seed between lines of metrics.jsonl, in whole updates",
+        "environment steps of one seed between lines of metrics.jsonl, at most eval.interval; whole updates",
         low=1,
     )
     progress: bool = key(True, "show the progress bar")

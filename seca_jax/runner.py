@@ -86,7 +86,7 @@ class Program:
         abstract: ShapeDtypeStructs of ``{"state", "tally"}``, what a checkpoint holds.
         seeds: numbers of the seeds, int64; by_seed: the same on the devices, uint32.
         update_steps: most environment steps of a seed in one update.
-        line_steps: environment steps of a seed from one line of metrics.jsonl to the next.
+        line_steps: a line of metrics.jsonl is written when all seeds have passed a multiple of these steps.
     """
 
     def __init__(self, config: Config, env: Environment, algorithm: Algorithm, devices: list) -> None:
@@ -134,9 +134,10 @@ class Program:
 
 
 def line_steps(config: Config) -> int:
-    """Steps of a seed from one line of metrics.jsonl to the next: log.interval, but whole updates.
+    """Steps of a seed from one line of metrics.jsonl to the next.
 
-    Whole episodes have no fixed length; a line of theirs ends with the first update past the interval.
+    The smaller of log.interval and eval.interval, in whole updates where these have a fixed length. Updates
+    of whole episodes have none: there a line ends with the first update past the multiple.
     """
     interval, update = min(config.log.interval, config.eval.interval), steps_per_update(config)
     return max(1, interval // update) * update if update else interval
@@ -272,7 +273,9 @@ def run(
             status = EXIT_INTERRUPTED
         else:
             ends = step >= config.total_steps
-            numbers = train_numbers(program.fetch(tally), trained / train_s)
+            # Nothing was trained where lines were longer when the run was interrupted
+            rate = trained / train_s if train_s else 0.0
+            numbers = train_numbers(program.fetch(tally), rate)
             evaluates = ends or step // config.eval.interval > last // config.eval.interval
             if evaluates:
                 terminal.status(step, "evaluating")

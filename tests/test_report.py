@@ -232,8 +232,10 @@ def test_a_page_about_a_figure(tmp_path, experiment, capsys):
     assert "python experiments/run.py figure4 scale=small" in page.text
     # SeCA's run stands in two panels, and once among the runs, as the first calls it
     assert page.ids == ["run-0", "run-1"] and page.links.count("#run-0") == 2
-    assert "differences" in page.text and "SeCACOMA0.00 (0.00 to 0.00)" in page.text
-    with pytest.raises(ConfigError, match="figure4 scale=full: no stored runs; scale=small has some"):
+    assert "SeCA minus the others" in page.text and "SeCACOMA0.00 (0.00 to 0.00)" in page.text
+    with pytest.raises(
+        ConfigError, match="figure4 scale=full: no stored runs; there are some with scale=small$"
+    ):
         experiment.render("figure4", "full", tmp_path)
     assert "MMM2, SeCA\n" in page.text
     assert "Not trained yet: COMA-newArchi on MMM2" in page.text
@@ -249,13 +251,14 @@ def test_a_page_about_a_figure(tmp_path, experiment, capsys):
         assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_a_run_looks_the_same_in_every_panel(experiment):
-    from figures import FIGURES
-
-    first, *others = experiment.styles(FIGURES["figure4"])
-    assert all(first == other for other in others) and len(set(first.values())) == len(first) == 9
-    many = experiment.styles(FIGURES["search"])
-    assert all(set(own.values()) == set(range(len(own))) for own in many)
+def test_the_scale_of_a_page_is_the_largest_that_is_stored(tmp_path, experiment, monkeypatch, capsys):
+    monkeypatch.setattr(experiment, "RESULTS", tmp_path)
+    assert experiment.main(["figure4"]) == 2
+    assert "scale=small: no stored runs; python experiments/run.py figure4" in capsys.readouterr().err
+    stored(tmp_path / "figure4" / "tiny" / "MMM2" / "seca")
+    (tmp_path / "figure4" / "full" / "MMM2").mkdir(parents=True)
+    assert experiment.main(["figure4"]) == 0
+    assert "figure4-tiny.html" in capsys.readouterr().out
 
 
 def test_ticks_are_round_and_inside():

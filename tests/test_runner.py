@@ -115,6 +115,22 @@ def test_resumed_equals_uninterrupted(stubbed, tmp_path, metrics, monkeypatch, r
     jax.tree.map(np.testing.assert_array_equal, *trees)
 
 
+def test_a_run_whose_lines_were_longer_goes_on(stubbed, tmp_path, metrics, monkeypatch):
+    """Saved in the middle of a line that would have ended long ago by now."""
+    run = tmp_path / "run"
+    asked = iter([False] * 17)
+    with monkeypatch.context() as patch:
+        patch.setattr("seca_jax.interrupt.graceful", train_stopping(lambda: next(asked, True)))
+        patch.setattr(runner, "SLICE_S", 0.0)
+        words = [*SMALL, "rollout=episode", "log.interval=1000", "total_steps=1000", f"out={run}"]
+        assert train.main(words) == 130
+    path = run / "config.yaml"
+    path.write_text(path.read_text().replace("interval: 1000\n", "interval: 50\n"))
+    assert train.main([f"resume={run}"]) == 0
+    lines = [line for line in metrics(run) if line["seed"] == 0]
+    assert lines[1]["perf/steps_per_s"] == 0 and lines[-1]["step"] >= 1000
+
+
 def train_stopping(stop):
     import contextlib
 

@@ -59,6 +59,12 @@ def test_seeds_that_count_their_own_steps_are_paired(summary, tmp_path):
     np.testing.assert_allclose(found.values, [[0, 0.2, 0.4], [0, 0.6, 0.8]])
 
 
+def test_a_run_without_evaluations_is_named(summary, tmp_path):
+    (tmp_path / "metrics.jsonl").write_text("")
+    with pytest.raises(ValueError, match="metrics.jsonl holds no test/win_rate"):
+        summary.load(tmp_path, "test/win_rate")
+
+
 def test_interquartile_mean_by_hand(summary):
     assert summary.interquartile_mean(np.array([9.0, 1, 2, 3, 4, 5, -7, 100])) == pytest.approx(14 / 4)
     assert summary.interquartile_mean(np.array([1.0, 2, 6])) == pytest.approx(3)
@@ -92,6 +98,10 @@ def test_differences_by_hand(summary):
         ["3m", "win rate", "SeCA", "COMA", "0.60 (0.60 to 0.60)", "0.30 (0.30 to 0.30)"],
         ["3m", "win rate", "SeCA", "LICA", "0.30 (-0.20 to 0.80)", "0.15 (-0.10 to 0.40)"],
     ]
+    # What QMIX learned beyond SeCA's budget does not count; 5 % are no other budget
+    longer = summary.Curves(np.array([0, 10.4, 20]), np.array([[0.0, 0.3, 1.0]] * 2), 1.0, 1.0)
+    (_, row) = summary.differences([("3m", "win rate", "SeCA", curves(0.8, 0.8), [("QMIX", longer)])])
+    assert row[4:] == ["0.50 (0.50 to 0.50)", "0.25 (0.25 to 0.25)"]
 
 
 def test_the_document_for_marl_eval_is_evenly_spaced_inside_every_curve(summary):

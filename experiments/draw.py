@@ -137,7 +137,7 @@ def draw(path: Path, panels: Found, colour_of: dict[str, dict[str, int]], title:
         axes.set_ylabel(panel.axis)
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(fontsize=8, framealpha=0.7, edgecolor="none")
         if "win rate" in panel.axis:
             axes.set_ylim(-0.02, 1.02)
     for axes in list(grid.flat)[len(panels) :]:

@@ -85,7 +85,7 @@ def tables(figure: str, found: Found, drawn: Found) -> list[Table]:
         parts.append(Table(axis, summary.rows(runs, thresholds), per_run=True))
         comparable = figure in PAPER and len(set(maps)) == len(maps) and i < len(by_metric(found))
         if comparable and len(overall := summary.rows_over_maps(runs)) > 1:
-            parts.append(Table(f"{axis}, over all maps", overall))
+            parts.append(Table(f"{axis}, over the {len(maps)} maps", overall))
     if figure in PAPER and len(compared := differences(drawn)) > 1:
         parts.append(Table("SeCA minus the others, up to where the shorter of the two curves ends", compared))
     if scaled(figure):

@@ -61,6 +61,7 @@ def _question(number: str, question: str) -> Panel:
     return _battle(own.map, runs, f"round {number}, {own.map}: {question}")
 
 
+LEARNERS = ("seca", "coma_newarchi", "coma", "lica", "qmix", "vdn", "qtran")  # a colour each
 ADVANTAGES = {"seca": "SeCA", "coma_newarchi": "COMA-newArchi", "coma": "COMA"}
 
 FIGURES: dict[str, tuple[Panel, ...]] = {
@@ -134,16 +135,17 @@ PARTICLE_WORDS = (
 def looks(panels: Iterable[Panel], most: int) -> dict[str, dict[str, int]]:
     """A number for every run, by title of panel and name of run, that stands for its colour.
 
-    A run has the same in all panels, whichever of them are drawn; where a figure has more than ``most``
-    runs, every panel counts anew.
+    A run has the same in all panels, whichever of them are drawn, and a learner the same in all figures;
+    where a figure has more than ``most`` runs, every panel counts anew.
     """
     panels = list(panels)
     names = list(dict.fromkeys(run.name for panel in panels for run in panel.runs))
-    own = {panel.title: list(dict.fromkeys(run.name for run in panel.runs)) for panel in panels}
-    return {
-        title: {name: i for i, name in enumerate(names if len(names) <= most else those)}
-        for title, those in own.items()
-    }
+    if len(names) > most:
+        return {panel.title: {run.name: i for i, run in enumerate(panel.runs)} for panel in panels}
+    learners = {name: i for i, name in enumerate(LEARNERS) if name in names}
+    free = [i for i in range(most) if i not in learners.values()]
+    others = dict(zip((name for name in names if name not in learners), free))
+    return {panel.title: learners | others for panel in panels}
 
 
 def each_once(panels: Iterable[Panel]) -> dict[tuple[str, str], Run]:

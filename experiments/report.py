@@ -2,7 +2,7 @@
 
 Charts, tables, and configuration, command and provenance of every stored run, in one HTML file that
 loads nothing; written to experiments/results/<figure>-<scale>.html unless out= says otherwise. Without
-scale= it is about the largest that has stored runs.
+scale= it is about the scale that has the most stored runs.
 """
 
 import sys
@@ -23,9 +23,9 @@ Key = tuple[str, str]  # map and name of a run: panels may share one
 
 
 def scales_stored(figure: str, results: Path) -> list[str]:
-    """Scales that have stored runs of the figure, the largest first."""
-    sizes = sorted(SCALES, key=SCALES.__getitem__, reverse=True)
-    return [name for name in sizes if any((results / figure / name).glob("*/*/metrics.jsonl"))]
+    """Scales that have stored runs of the figure, the one with the most of them first."""
+    counts = {name: len([*(results / figure / name).glob("*/*/metrics.jsonl")]) for name in SCALES}
+    return sorted((name for name, count in counts.items() if count), key=lambda name: -counts[name])
 
 
 def read(place: Path, panels: tuple[Panel, ...]) -> tuple[dict[Key, report_run.Run], list[Run]]:

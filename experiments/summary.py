@@ -153,8 +153,8 @@ def rows_over_maps(runs: dict[tuple[str, str], Curves]) -> list[list[str]]:
 def differences(tasks: list[tuple[str, str, str, Curves, list[tuple[str, Curves]]]]) -> list[list[str]]:
     """On every task one method minus each of the others, final value and area.
 
-    Of the longer curve only what lies within the shorter one's steps counts. Seeds are drawn for the two
-    methods independently: equal seeds do not make equal battles.
+    Both count up to where the shorter of the two curves ends, interpolated linearly there. Seeds are drawn
+    for the two methods independently: equal seeds do not make equal battles.
 
     Args:
         tasks: name, what the values are called, the method's label and curves, those of the others.
@@ -173,9 +173,10 @@ def differences(tasks: list[tuple[str, str, str, Curves, list[tuple[str, Curves]
 
 
 def _until(curves: Curves, last: float) -> Curves:
-    """What was evaluated up to ``last`` steps; 5 % more count as the same budget."""
-    count = int((curves.steps <= 1.05 * last).sum())
-    return curves._replace(steps=curves.steps[:count], values=curves.values[:, :count])
+    """The curves up to ``last`` steps, which is inside them."""
+    at = np.append(curves.steps[curves.steps < last], last)
+    values = np.array([np.interp(at, curves.steps, own) for own in curves.values])
+    return curves._replace(steps=at, values=values)
 
 
 def _difference(ours: np.ndarray, theirs: np.ndarray) -> str:
@@ -204,7 +205,7 @@ def costs(runs: dict[tuple[str, str], Curves], budgets: dict[str, dict[str, int]
         hours = {name: seeds * own[task] / curves.rate / 3600 for name, own in budgets.items()}
         total = {name: total[name] + hours[name] for name in budgets}
         found.append([task, label, str(seeds), f"{curves.rate:,.0f}", *(f"{h:,.1f}" for h in hours.values())])
-    return [*found, ["all", "", "", "", *(f"{hours:,.0f}" for hours in total.values())]]
+    return [*found, ["all", "", "", "", *(f"{hours:,.1f}" for hours in total.values())]]
 
 
 def marl_eval(runs: dict[tuple[str, str], Curves], metric: str, environment: str) -> dict[str, Any]:

@@ -100,7 +100,9 @@ def provenance(devices: list[Any], argv: list[str]) -> dict[str, Any]:
         return said.stdout.strip()
 
     commit = git("rev-parse", "HEAD")
-    if commit and git("status", "--porcelain", "-uno"):
+    if commit and git(
+        "status", "--porcelain", "-uno", "."
+    ):  # this package: results stored beside it change no run
         commit += " (modified)"
     installed = {}
     for package in PACKAGES:

@@ -164,6 +164,8 @@ def test_a_run_has_one_colour_wherever_it_is_shown(experiment):
 
     first, *others = figures.looks(figures.FIGURES["figure4"], 21).values()
     assert all(first == other for other in others) and sorted(first.values()) == list(range(9))
+    five, *_ = figures.looks(figures.FIGURES["figure5"], 10).values()
+    assert all(five[name] == first[name] for name in ("seca", "coma"))
     many = figures.looks(figures.FIGURES["search"], 21)
     assert all(sorted(own.values()) == list(range(len(own))) for own in many.values())
 

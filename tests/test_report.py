@@ -251,12 +251,13 @@ def test_a_page_about_a_figure(tmp_path, experiment, capsys):
         assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_the_scale_of_a_page_is_the_largest_that_is_stored(tmp_path, experiment, monkeypatch, capsys):
+def test_the_scale_of_a_page_is_the_one_with_the_most_runs(tmp_path, experiment, monkeypatch, capsys):
     monkeypatch.setattr(experiment, "RESULTS", tmp_path)
     assert experiment.main(["figure4"]) == 2
     assert "scale=small: no stored runs; python experiments/run.py figure4" in capsys.readouterr().err
     stored(tmp_path / "figure4" / "tiny" / "MMM2" / "seca")
-    (tmp_path / "figure4" / "full" / "MMM2").mkdir(parents=True)
+    stored(tmp_path / "figure4" / "tiny" / "MMM2" / "coma")
+    stored(tmp_path / "figure4" / "full" / "MMM2" / "seca")
     assert experiment.main(["figure4"]) == 0
     assert "figure4-tiny.html" in capsys.readouterr().out
 

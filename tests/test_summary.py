@@ -98,8 +98,8 @@ def test_differences_by_hand(summary):
         ["3m", "win rate", "SeCA", "COMA", "0.60 (0.60 to 0.60)", "0.30 (0.30 to 0.30)"],
         ["3m", "win rate", "SeCA", "LICA", "0.30 (-0.20 to 0.80)", "0.15 (-0.10 to 0.40)"],
     ]
-    # What QMIX learned beyond SeCA's budget does not count; 5 % are no other budget
-    longer = summary.Curves(np.array([0, 10.4, 20]), np.array([[0.0, 0.3, 1.0]] * 2), 1.0, 1.0)
+    # What QMIX learned beyond SeCA's budget does not count
+    longer = summary.Curves(np.array([0, 20]), np.array([[0.0, 0.6]] * 2), 1.0, 1.0)
     (_, row) = summary.differences([("3m", "win rate", "SeCA", curves(0.8, 0.8), [("QMIX", longer)])])
     assert row[4:] == ["0.50 (0.50 to 0.50)", "0.25 (0.25 to 0.25)"]
 

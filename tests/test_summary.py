@@ -142,7 +142,7 @@ def test_maps_with_other_methods_are_another_environment_for_marl_eval(summary):
 def test_costs_by_hand(summary):
     curves = summary.Curves(np.array([0, 10]), np.zeros((5, 2)), 0.0, 1000.0)
     _, row, total = summary.costs({("2s3z", "SeCA"): curves}, {"full": {"2s3z": 7_200_000}})
-    assert row == ["2s3z", "SeCA", "5", "1,000", "10.0"] and total[-1] == "10"
+    assert row == ["2s3z", "SeCA", "5", "1,000", "10.0"] and total[-1] == "10.0"
 
 
 def test_figures_name_real_maps_and_keys(summary):

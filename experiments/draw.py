@@ -18,6 +18,7 @@ from matplotlib.ticker import EngFormatter, NullFormatter
 
 RESULTS = Path(__file__).parent / "results"
 COLOURS = 10  # of matplotlib's default cycle
+MEASURED = ("test/win_rate", "test/return", "test/length")
 PAPER = ("figure2", "figure4", "figure5")  # where one budget was asked of all runs: they can be compared
 Found = list[tuple[Panel, dict[str, summary.Curves]]]  # panels with their curves by label
 
@@ -160,6 +161,17 @@ def costs(found: Found) -> list[list[str]]:
     return summary.costs(runs, budgets)
 
 
+def measured(place: Path, found: Found) -> dict[tuple[str, str], dict[str, summary.Curves]]:
+    """Curves of everything that evaluations measure, by metric's name, by (panel's title, label)."""
+    runs: dict[tuple[str, str], dict[str, summary.Curves]] = {}
+    for panel, own in found:
+        for metric in MEASURED:
+            curves = own if metric == panel.metric else stored(place, panel._replace(metric=metric))
+            for label, values in curves.items():
+                runs.setdefault((panel.title, label), {})[metric.removeprefix("test/")] = values
+    return runs
+
+
 def main() -> None:
     for name, panels in FIGURES.items():
         for scale in SCALES:
@@ -176,12 +188,8 @@ def main() -> None:
                 f"{name}, {scale}: median and quartiles over seeds",
             )
             parts = [f"{t.heading}\n\n{summary.markdown(t.rows)}\n" for t in tables(name, found, drawn)]
-            metrics, document = by_metric(found), {}
-            # marl-eval's environments, where every task has the same metric
             family = "mpe" if any(task in PARTICLE_TASKS for task, _ in each_once(panels)) else "smax"
-            for metric, axis, runs, _ in metrics:
-                environment = family if len(metrics) == 1 else f"{family} {axis.partition(' (')[0]}"
-                document |= summary.marl_eval(runs, metric.removeprefix("test/"), environment)
+            document = summary.marl_eval(measured(place, found), family)
             target.with_suffix(".md").write_text("\n".join(parts))
             target.with_suffix(".json").write_text(json.dumps(document))
             print(target.with_suffix(".png"))

@@ -208,7 +208,7 @@ def costs(runs: dict[tuple[str, str], Curves], budgets: dict[str, dict[str, int]
     return [*found, ["all", "", "", "", *(f"{hours:,.1f}" for hours in total.values())]]
 
 
-def marl_eval(runs: dict[tuple[str, str], Curves], metric: str, environment: str) -> dict[str, Any]:
+def marl_eval(runs: dict[tuple[str, str], dict[str, Curves]], environment: str) -> dict[str, Any]:
     """The document that marl-eval reads: environment > task > algorithm > seed > step > metric.
 
     Within an environment marl-eval wants the same algorithms on every task, and evaluations at the same,
@@ -218,11 +218,10 @@ def marl_eval(runs: dict[tuple[str, str], Curves], metric: str, environment: str
     runs. Commas, which it does not allow in an algorithm's name, are left out.
 
     Args:
-        runs: curves by (map, label), the same number of seeds each.
-        metric: what the values are called.
+        runs: curves by metric's name, by (map, label); the same seeds and, within a run, the same steps.
         environment: its name; where there are several, the maps follow it.
     """
-    by_task: dict[str, dict[str, Curves]] = {}
+    by_task: dict[str, dict[str, dict[str, Curves]]] = {}
     for (task, label), curves in runs.items():
         by_task.setdefault(task, {})[label.replace(",", "")] = curves
     alike: dict[frozenset[str], list[str]] = {}
@@ -231,10 +230,9 @@ def marl_eval(runs: dict[tuple[str, str], Curves], metric: str, environment: str
     document = {}
     for tasks in alike.values():
         name = environment if len(alike) == 1 else f"{environment} {' + '.join(tasks)}"
-        grid = _common([curves for task in tasks for curves in by_task[task].values()])
+        grid = _common([c for task in tasks for own in by_task[task].values() for c in own.values()])
         document[name] = {
-            task: {label: _seeds(curves, metric, grid) for label, curves in by_task[task].items()}
-            for task in tasks
+            task: {label: _seeds(curves, grid) for label, curves in by_task[task].items()} for task in tasks
         }
     return document
 
@@ -245,17 +243,23 @@ def _common(every: list[Curves]) -> np.ndarray:
     return np.linspace(low, high, min(len(c.steps) for c in every)).round()
 
 
-def _seeds(curves: Curves, metric: str, grid: np.ndarray) -> dict[str, Any]:
-    """A run's part of the document."""
-    values = np.array([np.interp(grid, curves.steps, own) for own in curves.values])
-    last = final(curves)
+def _seeds(curves: dict[str, Curves], grid: np.ndarray) -> dict[str, Any]:
+    """A run's part of the document, from its curves by metric's name."""
+    values = {
+        name: np.array([np.interp(grid, c.steps, own) for own in c.values]) for name, c in curves.items()
+    }
+    last = {name: final(c) for name, c in curves.items()}
+    seeds = len(next(iter(last.values())))
     return {
         f"seed_{seed}": {
             **{
-                f"step_{i}": {"step_count": int(step), metric: [float(value)]}
-                for i, (step, value) in enumerate(zip(grid, own))
+                f"step_{i}": {
+                    "step_count": int(step),
+                    **{name: [float(own[seed, i])] for name, own in values.items()},
+                }
+                for i, step in enumerate(grid)
             },
-            "absolute_metrics": {metric: [float(last[seed])]},
+            "absolute_metrics": {name: [float(own[seed])] for name, own in last.items()},
         }
-        for seed, own in enumerate(values)
+        for seed in range(seeds)
     }

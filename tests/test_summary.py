@@ -109,30 +109,33 @@ def test_the_document_for_marl_eval_is_evenly_spaced_inside_every_curve(summary)
         values = np.stack([np.array(steps) / 100, np.array(steps) / 50])
         return summary.Curves(np.array(steps, float), values, 0.0, 1.0)
 
+    def both(value):
+        return {"win_rate": [pytest.approx(value)], "return": [pytest.approx(value)]}
+
     runs = {
         ("3m", "SeCA, fixed"): curves(0, 10, 30, 40),
         ("3m", "COMA"): curves(0, 20, 60),
         ("2s3z", "COMA"): curves(0, 10, 20, 30),
         ("2s3z", "SeCA, fixed"): curves(0, 20, 40),
     }
-    document = summary.marl_eval(runs, "win_rate", "smax")
+    document = summary.marl_eval({key: {"win_rate": c, "return": c} for key, c in runs.items()}, "smax")
     assert list(document) == ["smax"] and list(document["smax"]) == ["3m", "2s3z"]
     for task, algorithms in document["smax"].items():
         assert sorted(algorithms) == ["COMA", "SeCA fixed"]
         for label, seeds in algorithms.items():
             last = {("3m", "COMA"): 1.2, ("2s3z", "COMA"): 0.6}.get((task, label), 0.8)
             assert seeds["seed_1"] == {
-                "step_0": {"step_count": 0, "win_rate": [0.0]},
-                "step_1": {"step_count": 15, "win_rate": [pytest.approx(0.3)]},
-                "step_2": {"step_count": 30, "win_rate": [pytest.approx(0.6)]},
-                "absolute_metrics": {"win_rate": [pytest.approx(last)]},  # of the whole run
+                "step_0": {"step_count": 0, **both(0.0)},
+                "step_1": {"step_count": 15, **both(0.3)},
+                "step_2": {"step_count": 30, **both(0.6)},
+                "absolute_metrics": both(last),  # of the whole run
             }
 
 
 def test_maps_with_other_methods_are_another_environment_for_marl_eval(summary):
     curves = summary.Curves(np.array([0.0, 9.0]), np.zeros((2, 2)), 0.0, 1.0)
     names = [("3m", "A"), ("3m", "B"), ("2s3z", "A"), ("8m", "B"), ("8m", "A")]
-    document = summary.marl_eval(dict.fromkeys(names, curves), "win_rate", "smax")
+    document = summary.marl_eval(dict.fromkeys(names, {"win_rate": curves}), "smax")
     assert {name: list(tasks) for name, tasks in document.items()} == {
         "smax 3m + 8m": ["3m", "8m"],
         "smax 2s3z": ["2s3z"],

@@ -5,6 +5,7 @@ format that marl-eval reads).
 """
 
 import json
+import sys
 import textwrap
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,9 @@ from figures import FIGURES, PARTICLE_TASKS, SCALES, Panel, each_once, looks, sc
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, NullFormatter
+
+from seca_jax import cli
+from seca_jax.config_check import ConfigError
 
 RESULTS = Path(__file__).parent / "results"
 COLOURS = 10  # of matplotlib's default cycle
@@ -172,7 +176,10 @@ def measured(place: Path, found: Found) -> dict[tuple[str, str], dict[str, summa
     return runs
 
 
-def main() -> None:
+def redraw(words: list[str]) -> None:
+    """Everything that is stored; raises ConfigError if there are words, OSError."""
+    if words:
+        raise ConfigError(f"{words[0]}: draw.py takes no words; it redraws all that is stored")
     for name, panels in FIGURES.items():
         for scale in SCALES:
             place = RESULTS / name / scale
@@ -195,5 +202,10 @@ def main() -> None:
             print(target.with_suffix(".png"))
 
 
+def main(words: list[str]) -> int:
+    """The command line; exit status 0 done, 2 bad input."""
+    return cli.call(redraw, words, lambda: __doc__.strip())
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -185,6 +185,7 @@ def command(words: list[str]) -> int:
             status = train(job)
             worst = max(worst, status)
             if status == INTERRUPTED:
+                print("interrupted; the same command goes on", flush=True)
                 break
     return worst
 

@@ -62,16 +62,14 @@ def as_drawn(place: Path, found: Found) -> Found:
     return drawn
 
 
-def by_metric(
-    found: Found,
-) -> list[tuple[str, str, dict[tuple[str, str], summary.Curves], tuple[float, ...]]]:
-    """Curves by (panel's title, label) for each metric: (its name, what it is called, curves, thresholds)."""
+def by_metric(found: Found) -> list[tuple[str, dict[tuple[str, str], summary.Curves], tuple[float, ...]]]:
+    """Curves by (panel's title, label) for each metric: (what it is called, curves, thresholds)."""
     parts = []
     for metric in dict.fromkeys(panel.metric for panel, _ in found):
         own = [(panel, curves) for panel, curves in found if panel.metric == metric]
         runs = {(panel.title, label): c for panel, curves in own for label, c in curves.items()}
         axis = own[0][0].axis
-        parts.append((metric, axis, runs, (0.5, 0.8) if "win rate" in axis else ()))
+        parts.append((axis, runs, (0.5, 0.8) if "win rate" in axis else ()))
     return parts
 
 
@@ -86,11 +84,13 @@ def tables(figure: str, found: Found, drawn: Found) -> list[Table]:
     parts = []
     maps = [panel.runs[0].map for panel, _ in found]
     instead = [own for own, (panel, _) in zip(drawn, found, strict=True) if own[0] is not panel]
-    for i, (_, axis, runs, thresholds) in enumerate([*by_metric(found), *by_metric(instead)]):
+    for axis, runs, thresholds in by_metric(found):
         parts.append(Table(axis, summary.rows(runs, thresholds), per_run=True))
-        comparable = figure in PAPER and len(set(maps)) == len(maps) and i < len(by_metric(found))
+        comparable = figure in PAPER and len(set(maps)) == len(maps)
         if comparable and len(overall := summary.rows_over_maps(runs)) > 1:
             parts.append(Table(f"{axis}, over the {len(maps)} maps", overall))
+    for axis, runs, thresholds in by_metric(instead):
+        parts.append(Table(axis, summary.rows(runs, thresholds), per_run=True))
     if figure in PAPER and len(compared := differences(drawn)) > 1:
         parts.append(Table("SeCA minus the others, up to where the shorter of the two curves ends", compared))
     if scaled(figure):

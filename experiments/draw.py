@@ -32,6 +32,7 @@ class Table(NamedTuple):
 
     heading: str
     rows: list[list[str]]  # the first of them names the columns
+    texts: int  # columns of words; the others are numbers
     per_run: bool = False  # whether the first two cells of a row are a panel's title and a run's label
 
 
@@ -85,16 +86,20 @@ def tables(figure: str, found: Found, drawn: Found) -> list[Table]:
     maps = [panel.runs[0].map for panel, _ in found]
     instead = [own for own, (panel, _) in zip(drawn, found, strict=True) if own[0] is not panel]
     for axis, runs, thresholds in by_metric(found):
-        parts.append(Table(axis, summary.rows(runs, thresholds), per_run=True))
+        parts.append(Table(axis, summary.rows(runs, thresholds), 2, per_run=True))
         comparable = figure in PAPER and len(set(maps)) == len(maps)
         if comparable and len(overall := summary.rows_over_maps(runs)) > 1:
-            parts.append(Table(f"{axis}, over the {len(maps)} maps", overall))
+            parts.append(Table(f"{axis}, over the {len(maps)} maps", overall, 1))
     for axis, runs, thresholds in by_metric(instead):
-        parts.append(Table(axis, summary.rows(runs, thresholds), per_run=True))
+        parts.append(Table(axis, summary.rows(runs, thresholds), 2, per_run=True))
     if figure in PAPER and len(compared := differences(drawn)) > 1:
-        parts.append(Table("SeCA minus the others, up to where the shorter of the two curves ends", compared))
+        parts.append(
+            Table("SeCA minus the others, up to where the shorter of the two curves ends", compared, 4)
+        )
     if scaled(figure):
-        parts.append(Table("hours for all seeds of other budgets, at the speed measured here", costs(found)))
+        parts.append(
+            Table("hours for all seeds of other budgets, at the speed measured here", costs(found), 2)
+        )
     return parts
 
 
@@ -124,15 +129,15 @@ def draw(path: Path, panels: Found, colour_of: dict[str, dict[str, int]], title:
     figure.suptitle(title)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes, (panel, curves) in zip(grid.flat, panels):
-        name_of = {run.label: run.name for run in panel.runs}
         last = [own.steps[-1] for own in curves.values()]
         logarithmic = max(last) > 4 * min(last)  # else short curves would be a strip at the left
-        for label, own in curves.items():
+        for run in (run for run in panel.runs if run.label in curves):
+            own = curves[run.label]
             shown = slice(1 if logarithmic and own.steps[0] == 0 else 0, None)
-            colour = f"C{colour_of[panel.title][name_of[label]] % COLOURS}"
-            lower, median, upper = np.quantile(own.values[:, shown], (0.25, 0.5, 0.75), axis=0)
+            colour = f"C{colour_of[panel.title][run.name] % COLOURS}"
+            lower, median, upper = summary.quartiles(own)[:, shown]
             at = own.steps[shown]
-            axes.plot(at, median, color=colour, label=textwrap.fill(label, 30))
+            axes.plot(at, median, color=colour, label=textwrap.fill(run.label, 30))
             axes.fill_between(at, lower, upper, color=colour, alpha=0.2, linewidth=0)
         axes.set_title(panel.title)
         axes.set_xlabel("environment steps per seed")

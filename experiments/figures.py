@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import search
 
+from seca_jax.config_check import ConfigError
+
 MAPS = ("2s3z", "1c3s5z", "2c_vs_64zg", "3s_vs_5z", "MMM2", "3s5z_vs_3s6z")
 # Steps of a seed on a battle map. The paper trains 32 M steps on the first two maps, 64 M on the others.
 SCALES = {"tiny": 100_000, "small": 1_000_000, "full": 10_000_000, "paper": 64_000_000}
@@ -146,6 +148,19 @@ def looks(panels: Iterable[Panel], most: int) -> dict[str, dict[str, int]]:
     free = [i for i in range(most) if i not in learners.values()]
     others = dict(zip((name for name in names if name not in learners), free))
     return {panel.title: learners | others for panel in panels}
+
+
+def asked(words: list[str]) -> tuple[str, dict[str, str]]:
+    """The figure that a command line names, and its key=value words; raises ConfigError."""
+    options = dict(word.split("=", 1) for word in words if "=" in word)
+    names = [word for word in words if "=" not in word]
+    if not names:
+        raise ConfigError(f"which figure? one of {', '.join(FIGURES)}; --help tells more")
+    if names[0] not in FIGURES:
+        raise ConfigError(f"{names[0]}: no such figure; one of {', '.join(FIGURES)}")
+    if names[1:]:
+        raise ConfigError(f"{names[1]}: expected key=value; one figure at a time")
+    return names[0], options
 
 
 def each_once(panels: Iterable[Panel]) -> dict[tuple[str, str], Run]:

@@ -9,16 +9,14 @@ import sys
 from pathlib import Path
 
 import draw
-import numpy as np
 import summary
-from figures import FIGURES, SCALES, Panel, Run, each_once, looks, scaled
+from figures import FIGURES, SCALES, Panel, Run, asked, each_once, looks, scaled
 
 from seca_jax import charts, cli, page, report, report_run
 from seca_jax.config_check import ConfigError, one_of
 from seca_jax.evaluate import output
 
 RESULTS = Path(__file__).parent / "results"
-QUARTILES = (0.25, 0.5, 0.75)
 Key = tuple[str, str]  # map and name of a run: panels may share one
 
 
@@ -46,7 +44,7 @@ def panel_chart(panel: Panel, found: dict[str, summary.Curves], look_of: dict[st
     for run in panel.runs:
         if run.label in found:
             own = found[run.label]
-            curves.append(charts.Curve(run.label, own.steps, np.quantile(own.values, QUARTILES, axis=0)))
+            curves.append(charts.Curve(run.label, own.steps, summary.quartiles(own)))
             styles.append(look_of[run.name])
     limits = (-0.02, 1.02) if "win rate" in panel.axis else None
     return charts.chart(f"{panel.title}: {panel.axis}", curves, limits=limits, styles=styles)
@@ -58,14 +56,12 @@ def tables(parts: list[draw.Table], panels: tuple[Panel, ...], idents: dict[Key,
         (panel.title, run.label): idents.get((run.map, run.name)) for panel in panels for run in panel.runs
     }
     found = []
-    for heading, (names, *rows), per_run in parts:
-        found.append(page.subheading(heading))
+    for heading, (names, *rows), texts, per_run in parts:
         if per_run:
             rows = [[task, page.link(label, by_label[task, label]), *rest] for task, label, *rest in rows]
-            found.append(page.table(names, rows, numbers=range(2, len(names)), html=(1,)))
-        else:
-            texts = sum(name in ("map", "in", "method", "minus") for name in names)
-            found.append(page.table(names, rows, numbers=range(texts, len(names))))
+        linked = (1,) if per_run else ()
+        table = page.table(names, rows, numbers=range(texts, len(names)), html=linked)
+        found += [page.subheading(heading), table]
     return "".join(found)
 
 
@@ -127,14 +123,10 @@ def render(figure: str, scale: str, results: Path) -> str:
 
 def make(words: list[str]) -> None:
     """Write the page that the words ask for; raises ConfigError, OSError."""
-    given = dict(word.split("=", 1) for word in words if "=" in word)
-    names = [word for word in words if "=" not in word]
+    figure, given = asked(words)
     if unknown := [name for name in given if name not in ("scale", "out")]:
         raise ConfigError(f"{unknown[0]}: unknown key; there are scale and out")
-    if len(names) != 1:
-        raise ConfigError(f"which figure? one of {', '.join(FIGURES)}")
-    figure, out = names[0], given.get("out", "")
-    one_of("figure", figure, list(FIGURES))
+    out = given.get("out", "")
     scale = given.get("scale") or [*scales_stored(figure, RESULTS), "small"][0]
     one_of("scale", scale, list(SCALES))
     report.check_out(out)

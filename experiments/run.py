@@ -22,17 +22,17 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from figures import FIGURES, SCALES, Run, each_once, scaled, settings
+from figures import FIGURES, SCALES, Run, asked, each_once, scaled, settings
 
 from seca_jax import cli, compose
 from seca_jax.config import Config, get
 from seca_jax.config_check import ConfigError, check, one_of, unread
+from seca_jax.interrupt import EXIT_INTERRUPTED
+from seca_jax.report_run import CHECKPOINTS
 
 RESULTS = Path(__file__).parent / "results"
 NEEDED = ("config.yaml", "metrics.jsonl")  # a run that has them is done
 KEPT = (*NEEDED, "curves.png")
-CHECKPOINTS = "checkpoints"  # in a run's directory
-INTERRUPTED = 130
 OWN_WORDS = ("map", "out", "name", "resume", "total_steps")  # nobody else's affair
 
 
@@ -71,7 +71,7 @@ def plan(figure: str, scale: str, options: dict[str, str]) -> list[Job]:
         if name in OWN_WORDS or name in varied:
             raise ConfigError(f"{name}={options[name]}: {figure} sets {name} itself")
     extra = [f"{name}={value}" for name, value in options.items()]
-    asked = compose.parse(extra)
+    values = compose.parse(extra)
     jobs = []
     for run in runs:
         part = Path(figure) / scale / run.map / run.name
@@ -80,7 +80,7 @@ def plan(figure: str, scale: str, options: dict[str, str]) -> list[Job]:
         config, state = compose.compose(compose.parse(words)), "training"
         check(config)
         if all((place / name).exists() for name in NEEDED):
-            words, state = [], "done" + check_stored(place, asked, config)
+            words, state = [], "done" + check_stored(place, values, config)
         elif resumable(out):
             words, state = [f"resume={out}", *extra], "continuing"
             compose.resumed(compose.parse(words))
@@ -93,16 +93,16 @@ def resumable(out: Path) -> bool:
     return any(path.name.isdigit() for path in (out / CHECKPOINTS).glob("*"))
 
 
-def check_stored(place: Path, asked: dict[str, Any], config: Config) -> str:
+def check_stored(place: Path, values: dict[str, Any], config: Config) -> str:
     """What to say of a stored run; raises ConfigError if the words ask for another than that.
 
     Args:
         place: where it is kept.
-        asked: the words' values by key.
+        values: what the words say, by key.
         config: what a new run would have.
     """
     stored, _ = compose.load(place)
-    for name, value in asked.items():
+    for name, value in values.items():
         own = get(stored, name)
         if name not in compose.FREE_ON_RESUME and own != value and not unread(name, stored.algo):
             raise ConfigError(
@@ -164,17 +164,10 @@ def keep(job: Job) -> None:
 
 def command(words: list[str]) -> int:
     """Trains what the words ask for; the exit status. Raises ConfigError."""
-    options = dict(word.split("=", 1) for word in words if "=" in word)
-    names = [word for word in words if "=" not in word]
-    if not names:
-        raise ConfigError(f"which figure? one of {', '.join(FIGURES)}; --help tells more")
-    if names[0] not in FIGURES:
-        raise ConfigError(f"{names[0]}: no such figure; one of {', '.join(FIGURES)}")
-    if names[1:]:
-        raise ConfigError(f"{names[1]}: expected key=value; one figure at a time")
+    figure, options = asked(words)
     scale = options.pop("scale", "small")
     one_of("scale", scale, list(SCALES))
-    jobs = plan(names[0], scale, options)
+    jobs = plan(figure, scale, options)
     worst, began = 0, time.monotonic()
     for i, job in enumerate(jobs):
         minutes = (time.monotonic() - began) / 60
@@ -184,7 +177,7 @@ def command(words: list[str]) -> int:
         if job.words:
             status = train(job)
             worst = max(worst, status)
-            if status == INTERRUPTED:
+            if status == EXIT_INTERRUPTED:
                 print("interrupted; the same command goes on", flush=True)
                 break
     return worst

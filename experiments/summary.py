@@ -4,6 +4,7 @@ All intervals are 95 %, from a stratified bootstrap over seeds (10,000 draws, se
 """
 
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,7 +35,7 @@ def load(run_dir: Path, metric: str) -> Curves:
     Raises:
         ConfigError: no evaluations there.
     """
-    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    lines = _lines(run_dir)
     by_seed: dict[int, dict[int, float]] = {}
     for line in lines:
         if metric in line:
@@ -50,6 +51,17 @@ def load(run_dir: Path, metric: str) -> Curves:
     hours = max(line["wall_s"] for line in lines) / 3600
     rates = [line["perf/steps_per_s"] for line in lines if "perf/steps_per_s" in line]
     return Curves(np.array(steps), values, hours, float(np.median(rates)) if rates else float("nan"))
+
+
+@lru_cache(maxsize=128)  # of a figure's runs: its panels, tables and documents want several metrics of each
+def _lines(run_dir: Path) -> list[dict[str, Any]]:
+    """Lines of a stored run's metrics.jsonl."""
+    return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+
+
+def quartiles(curves: Curves) -> np.ndarray:
+    """[3, P] lower quartile, median and upper quartile over seeds."""
+    return np.quantile(curves.values, (0.25, 0.5, 0.75), axis=0)
 
 
 def interval(scores: list[np.ndarray], statistic: Any) -> tuple[float, float]:

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import yaml
 
 from seca_jax import charts, logger, page, plotting
@@ -36,7 +35,6 @@ PICTURES = (
 NOT_SETTINGS = ("map", "algo", "preset", "out", "name", "resume", "log.progress") + tuple(
     name for name, _ in keys() if name.startswith("wandb.")
 )
-NO_POINTS = (np.zeros(0), np.zeros((3, 0)))  # steps and band of a curve without data
 POINTS = 200  # most points of a curve: the page stays small and a screen shows no more
 CHECKPOINTS = "checkpoints"  # as in checkpoint.py, which would import JAX
 

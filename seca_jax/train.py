@@ -100,9 +100,8 @@ def provenance(devices: list[Any], argv: list[str]) -> dict[str, Any]:
         return said.stdout.strip()
 
     commit = git("rev-parse", "HEAD")
-    if commit and git(
-        "status", "--porcelain", "-uno", "."
-    ):  # this package: results stored beside it change no run
+    # Of this package alone: results stored beside it change no run
+    if commit and git("status", "--porcelain", "-uno", "."):
         commit += " (modified)"
     installed = {}
     for package in PACKAGES:

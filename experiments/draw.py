@@ -17,8 +17,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, NullFormatter
 
-from seca_jax import cli
-from seca_jax.config_check import ConfigError
+from seca_jax.config import commands
+from seca_jax.config.check import ConfigError
 
 RESULTS = Path(__file__).parent / "results"
 COLOURS = 10  # of matplotlib's default cycle
@@ -209,7 +209,7 @@ def redraw(words: list[str]) -> None:
 
 def main(words: list[str]) -> int:
     """The command line; exit status 0 done, 2 bad input."""
-    return cli.call(redraw, words, lambda: __doc__.strip())
+    return commands.call(redraw, words, lambda: __doc__.strip())
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import search
 
-from seca_jax.config_check import ConfigError
+from seca_jax.config.check import ConfigError
 
 MAPS = ("2s3z", "1c3s5z", "2c_vs_64zg", "3s_vs_5z", "MMM2", "3s5z_vs_3s6z")
 # Steps of a seed on a battle map. The paper trains 32 M steps on the first two maps, 64 M on the others.

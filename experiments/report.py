@@ -12,9 +12,12 @@ import draw
 import summary
 from figures import FIGURES, SCALES, Panel, Run, asked, each_once, looks, scaled
 
-from seca_jax import charts, cli, page, report, report_run
-from seca_jax.config_check import ConfigError, one_of
+from seca_jax import report
+from seca_jax.config import commands
+from seca_jax.config.check import ConfigError, one_of
 from seca_jax.evaluate import output
+from seca_jax.show.page import charts, html
+from seca_jax.show.page import run as run_page
 
 RESULTS = Path(__file__).parent / "results"
 Key = tuple[str, str]  # map and name of a run: panels may share one
@@ -26,13 +29,13 @@ def scales_stored(figure: str, results: Path) -> list[str]:
     return sorted((name for name, count in counts.items() if count), key=lambda name: -counts[name])
 
 
-def read(place: Path, panels: tuple[Panel, ...]) -> tuple[dict[Key, report_run.Run], list[Run]]:
+def read(place: Path, panels: tuple[Panel, ...]) -> tuple[dict[Key, run_page.Run], list[Run]]:
     """The figure's stored runs, each once, and those that have not been trained; raises ConfigError."""
     found, missing = {}, []
     for key, run in each_once(panels).items():
         path = place / run.map / run.name
         if (path / "metrics.jsonl").is_file():
-            found[key] = report_run.read(path)
+            found[key] = run_page.read(path)
         else:
             missing.append(run)
     return found, missing
@@ -58,10 +61,10 @@ def tables(parts: list[draw.Table], panels: tuple[Panel, ...], idents: dict[Key,
     found = []
     for heading, (names, *rows), texts, per_run in parts:
         if per_run:
-            rows = [[task, page.link(label, by_label[task, label]), *rest] for task, label, *rest in rows]
+            rows = [[task, html.link(label, by_label[task, label]), *rest] for task, label, *rest in rows]
         linked = (1,) if per_run else ()
-        table = page.table(names, rows, numbers=range(texts, len(names)), html=linked)
-        found += [page.subheading(heading), table]
+        table = html.table(names, rows, numbers=range(texts, len(names)), html=linked)
+        found += [html.subheading(heading), table]
     return "".join(found)
 
 
@@ -90,23 +93,23 @@ def render(figure: str, scale: str, results: Path) -> str:
         if len(own) > 1:
             stored = [runs[run.map, run.name] for run in own]
             differing += [
-                page.subheading(panel.title),
-                report_run.differences(stored, [run.label for run in own]),
+                html.subheading(panel.title),
+                run_page.differences(stored, [run.label for run in own]),
             ]
     names = ", ".join(f"{run.label} on {run.map}" for run in missing)
     body = (
-        page.heading(title)
-        + page.paragraph("Trained, and continued where it stopped, by", "soft")
-        + page.command(command)
-        + (page.paragraph(f"Not trained yet: {names}.", "warn") if missing else "")
-        + page.section(
+        html.heading(title)
+        + html.paragraph("Trained, and continued where it stopped, by", "soft")
+        + html.command(command)
+        + (html.paragraph(f"Not trained yet: {names}.", "warn") if missing else "")
+        + html.section(
             "Figure",
-            page.paragraph("Median over seeds, in a band from quartile to quartile.", "soft"),
+            html.paragraph("Median over seeds, in a band from quartile to quartile.", "soft"),
             f'<div class="charts">{"".join(shown)}</div>',
         )
-        + page.section(
+        + html.section(
             "Numbers",
-            page.paragraph(
+            html.paragraph(
                 "Final: the mean of the last tenth of the evaluations. Area: under the curve, divided by the "
                 "steps. Intervals are 95 %, from a stratified bootstrap over seeds; for a difference the "
                 "seeds of either method are drawn by themselves.",
@@ -114,11 +117,11 @@ def render(figure: str, scale: str, results: Path) -> str:
             ),
             tables(draw.tables(figure, found, drawn), panels, idents),
         )
-        + page.section("Configurations compared", *differing)
-        + page.section("The runs", report.details(list(runs.values()), [labels[key] for key in runs]))
-        + page.footer("Made by experiments/report.py; this file loads nothing from elsewhere.")
+        + html.section("Configurations compared", *differing)
+        + html.section("The runs", report.details(list(runs.values()), [labels[key] for key in runs]))
+        + html.footer("Made by experiments/report.py; this file loads nothing from elsewhere.")
     )
-    return page.document(title, body)
+    return html.document(title, body)
 
 
 def make(words: list[str]) -> None:
@@ -136,7 +139,7 @@ def make(words: list[str]) -> None:
 
 def main(words: list[str]) -> int:
     """The command line; exit status 0 done, 2 bad input."""
-    return cli.call(make, words, lambda: __doc__.strip())
+    return commands.call(make, words, lambda: __doc__.strip())
 
 
 if __name__ == "__main__":

@@ -24,11 +24,11 @@ from typing import Any, NamedTuple
 
 from figures import FIGURES, SCALES, Run, asked, each_once, scaled, settings
 
-from seca_jax import cli, compose
-from seca_jax.config import Config, get
-from seca_jax.config_check import ConfigError, check, one_of, unread
-from seca_jax.interrupt import EXIT_INTERRUPTED
-from seca_jax.report_run import CHECKPOINTS
+from seca_jax.config import commands, compose
+from seca_jax.config.check import ConfigError, check, one_of, unread
+from seca_jax.config.schema import Config, get
+from seca_jax.runtime.interrupt import EXIT_INTERRUPTED
+from seca_jax.show.page.run import CHECKPOINTS
 
 RESULTS = Path(__file__).parent / "results"
 NEEDED = ("config.yaml", "metrics.jsonl")  # a run that has them is done
@@ -185,7 +185,7 @@ def command(words: list[str]) -> int:
 
 def main(words: list[str]) -> int:
     """The command line; its exit status is in --help."""
-    return cli.call(command, words, lambda: __doc__.replace("FIGURES", ", ".join(FIGURES)).strip())
+    return commands.call(command, words, lambda: __doc__.replace("FIGURES", ", ".join(FIGURES)).strip())
 
 
 if __name__ == "__main__":

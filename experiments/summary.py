@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from seca_jax.config_check import ConfigError
+from seca_jax.config.check import ConfigError
 
 DRAWS = 10_000
 LAST = 0.1  # share of the evaluations, the last ones, whose mean is the final value

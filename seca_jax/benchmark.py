@@ -3,7 +3,7 @@
 Three programs are timed, each containing the one before it: the environment alone under random
 available actions (views included, ended episodes restarted), the rollout (environment, agents,
 trajectory), and full training. Their differences say where the time goes.
-See :mod:`seca_jax.throughput` for how each figure comes about.
+See :mod:`seca_jax.runtime.throughput` for how each figure comes about.
 """
 
 import itertools
@@ -14,12 +14,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seca_jax import algos, cli, compose
-from seca_jax.config import Config, key
-from seca_jax.config_check import ConfigError, check, check_field
+from seca_jax import algos
+from seca_jax.config import commands, compose
+from seca_jax.config.check import ConfigError, check, check_field
+from seca_jax.config.schema import Config, key
 
 if TYPE_CHECKING:
-    from seca_jax.throughput import Row
+    from seca_jax.runtime.throughput import Row
 
 WHATS = ("env", "rollout", "train")
 ENV_MAPS = "2s3z,3s5z_vs_3s6z,27m_vs_30m,2c_vs_64zg"
@@ -128,7 +129,7 @@ def run(options: Options, configs: list[Config], argv: list[str]) -> dict[str, A
     """Measure everything, print it, and return the JSON document; raises ConfigError, measuring nothing."""
     from rich.console import Console
 
-    from seca_jax import throughput
+    from seca_jax.runtime import throughput
     from seca_jax.train import prepare, provenance
 
     used, *_ = [prepare(config)[0] for config in configs]
@@ -159,7 +160,7 @@ def run(options: Options, configs: list[Config], argv: list[str]) -> dict[str, A
 
 def usage() -> str:
     """Text of ``--help``."""
-    return cli.usage(
+    return commands.usage(
         "python -m seca_jax.benchmark [key=value ...]",
         Options,
         "map, algo and num_envs take several values, separated by commas; algo=all is every learner.",
@@ -178,7 +179,7 @@ def report(words: list[str]) -> None:
 
 def main(words: list[str] | None = None) -> int:
     """Entry point; returns the exit status: 0 done, 2 bad input."""
-    return cli.call(report, words, usage)
+    return commands.call(report, words, usage)
 
 
 if __name__ == "__main__":

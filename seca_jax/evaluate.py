@@ -12,10 +12,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from seca_jax import cli
-from seca_jax.compose import parse
-from seca_jax.config import key, replace
-from seca_jax.config_check import ConfigError, check, check_field
+from seca_jax.config import commands
+from seca_jax.config.check import ConfigError, check, check_field
+from seca_jax.config.compose import parse
+from seca_jax.config.schema import key, replace
 
 CHUNK = 256  # episodes of one seed that run side by side: bounds memory however many are asked for
 Z95 = 1.959964  # standard normal quantile of a two-sided 95 % interval
@@ -90,7 +90,7 @@ def win_rates(env: Any, algorithm: Any, params: Any, seed: int, episodes: int) -
     import jax
     import numpy as np
 
-    from seca_jax import rollout
+    from seca_jax.experience import rollout
 
     def play(params, key, count):
         return rollout.evaluate(env, algorithm.act, algorithm.initial_carry, params, key, count)
@@ -166,7 +166,8 @@ def load(chosen: Options) -> tuple[Any, Any, Any, int, Any]:
     Raises:
         ConfigError: no run there, it is damaged, or it has no such seed.
     """
-    from seca_jax import compose, devices
+    from seca_jax.config import compose
+    from seca_jax.runtime import devices
 
     config, _ = compose.load(chosen.run)
     if chosen.order:
@@ -179,7 +180,8 @@ def load(chosen: Options) -> tuple[Any, Any, Any, int, Any]:
         raise ConfigError(f"seed={chosen.seed}: the run has seeds {config.seed} to {last}")
     devices.configure(chosen.device)
 
-    from seca_jax import algos, checkpoint, envs
+    from seca_jax import algos, envs
+    from seca_jax.runtime import checkpoint
 
     env = envs.make(config)
     algorithm = algos.make(config, env)
@@ -195,44 +197,44 @@ def show(
     Args:
         config: the run's.
         env: Environment.
-        episode: of :func:`seca_jax.replay.play`.
+        episode: of :func:`seca_jax.show.film.play`.
         params: of the seed that played it.
         seed: its number.
         outputs: paths of ``gif`` and ``plot``, None for what is not wanted.
         size: width of the GIF.
         say: prints a line.
     """
-    from seca_jax import plotting_orders, replay
+    from seca_jax.show import credit_figure, film
 
     steps, total = len(episode.rollout.action), episode.returns[-1]
     say(f"one episode of seed {seed}: {episode.ending} after {steps} steps, return {total:.3f}")
-    labels, alive, assessment = replay.names(env, episode.frames), replay.alive(env, episode), None
+    labels, alive, assessment = film.names(env, episode.frames), film.alive(env, episode), None
     if config.algo != "seca":
         say(f"{config.algo} assigns credit in no order: nothing to print or plot for it")
     else:
-        assessment = replay.assess(config, env, params, episode.rollout)
+        assessment = film.assess(config, env, params, episode.rollout)
         order, contribution = assessment
         name = config.credit.order
         say(f"credit order ({name}, first assessed first):")
-        for line in replay.describe(order, labels):
+        for line in film.describe(order, labels):
             say("  " + line)
         if outputs["plot"]:
-            plotting_orders.credit(
+            credit_figure.credit(
                 outputs["plot"],
                 contribution=contribution,
                 order=order,
                 alive=alive,
                 names=labels,
                 title=f"{config.map}, {config.algo} seed {seed}, order {name} ({episode.ending})",
-                stills=replay.stills(
-                    episode, map_name=config.map, order=order, size=plotting_orders.STILL_PIXELS
+                stills=film.stills(
+                    episode, map_name=config.map, order=order, size=credit_figure.STILL_PIXELS
                 ),
             )
             say(f"credit over time: {outputs['plot']}")
     if outputs["gif"] and episode.frames is None:
         say(f"{config.map} has no pictures: only SMAX battles are drawn, no GIF written")
     elif outputs["gif"]:
-        replay.draw(
+        film.draw(
             outputs["gif"],
             episode,
             map_name=config.map,
@@ -253,7 +255,7 @@ def run(chosen: Options) -> None:
     import jax
     from rich.console import Console
 
-    from seca_jax import replay
+    from seca_jax.show import film
 
     console = Console(highlight=False, soft_wrap=True, markup=False)
     about = f"{config.algo} on {config.map} after {step:,} steps of each of {config.seeds} seeds"
@@ -267,18 +269,18 @@ def run(chosen: Options) -> None:
 
     index = pick(chosen, config, document)
     own = jax.tree.map(lambda x: x[index], params)
-    episode = replay.play(env, algorithm, own, jax.random.key(chosen.episode_seed))
+    episode = film.play(env, algorithm, own, jax.random.key(chosen.episode_seed))
     show(config, env, episode, own, config.seed + index, outputs, chosen.size, console.print)
 
 
 def usage() -> str:
     """Text of ``--help``."""
-    return cli.usage("python -m seca_jax.evaluate run=<dir> [key=value ...]", Options)
+    return commands.usage("python -m seca_jax.evaluate run=<dir> [key=value ...]", Options)
 
 
 def main(words: list[str] | None = None) -> int:
     """Entry point; returns the exit status: 0 done, 2 bad input."""
-    return cli.call(lambda given: run(options(given)), words, usage)
+    return commands.call(lambda given: run(options(given)), words, usage)
 
 
 if __name__ == "__main__":

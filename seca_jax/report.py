@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from seca_jax import charts, cli, page, report_run
-from seca_jax.compose import parse
-from seca_jax.config import key
-from seca_jax.config_check import ConfigError
+from seca_jax.config import commands
+from seca_jax.config.check import ConfigError
+from seca_jax.config.compose import parse
+from seca_jax.config.schema import key
 from seca_jax.evaluate import output
+from seca_jax.show.page import charts, html
+from seca_jax.show.page import run as run_page
 
 FILE = "report.html"
 
@@ -51,7 +53,7 @@ def check_out(out: str) -> None:
         raise ConfigError(f"out={out}: give a file that ends in .html")
 
 
-def labels(runs: Sequence[report_run.Run]) -> list[str]:
+def labels(runs: Sequence[run_page.Run]) -> list[str]:
     """Short names that tell the runs apart: learner, with the directory's name or path where needed."""
     for name in (
         lambda run: run.config["algo"],
@@ -64,15 +66,15 @@ def labels(runs: Sequence[report_run.Run]) -> list[str]:
     return [str(run.path) for run in runs]
 
 
-def overview(runs: Sequence[report_run.Run], names: Sequence[str]) -> str:
+def overview(runs: Sequence[run_page.Run], names: Sequence[str]) -> str:
     """A row for every run, leading to its part of the page."""
     rows = []
     for i, run in enumerate(runs):
-        won = report_run.win_rate(run)
-        returned = report_run.final_return(run)
+        won = run_page.win_rate(run)
+        returned = run_page.final_return(run)
         rows.append(
             (
-                page.link(names[i], f"run-{i}"),
+                html.link(names[i], f"run-{i}"),
                 str(run.config["map"]),
                 str(run.config["seeds"]),
                 f"{run.step:,}",
@@ -82,49 +84,49 @@ def overview(runs: Sequence[report_run.Run], names: Sequence[str]) -> str:
             )
         )
     columns = ("run", "map", "seeds", "steps", "win rate", "measured by", "return")
-    return page.table(columns, rows, numbers=(2, 3, 4, 6), html=(0,))
+    return html.table(columns, rows, numbers=(2, 3, 4, 6), html=(0,))
 
 
-def comparison(runs: Sequence[report_run.Run], names: Sequence[str]) -> str:
+def comparison(runs: Sequence[run_page.Run], names: Sequence[str]) -> str:
     """The greedy metrics of all runs in common charts, map by map."""
     parts = []
     for place in dict.fromkeys(run.config["map"] for run in runs):
         own = [(run, name) for run, name in zip(runs, names) if run.config["map"] == place]
         drawn = []
-        for metrics, title, limits, log in report_run.PANELS:
-            curves = [report_run.curve(run, metrics[0], name) for run, name in own]
+        for metrics, title, limits, log in run_page.PANELS:
+            curves = [run_page.curve(run, metrics[0], name) for run, name in own]
             if any(len(curve.steps) for curve in curves):
                 drawn.append(charts.chart(f"{place}: {title}", curves, limits=limits, log=log))
         parts.append(f'<div class="charts">{"".join(drawn)}</div>' if drawn else "")
     return "".join(parts)
 
 
-def details(runs: Sequence[report_run.Run], names: Sequence[str]) -> str:
+def details(runs: Sequence[run_page.Run], names: Sequence[str]) -> str:
     """Everything about each run, folded."""
     return "".join(
-        page.fold(name, report_run.sections(run), ident=f"run-{i}")
+        html.fold(name, run_page.sections(run), ident=f"run-{i}")
         for i, (run, name) in enumerate(zip(runs, names, strict=True))
     )
 
 
-def render(runs: Sequence[report_run.Run], title: str = "") -> str:
+def render(runs: Sequence[run_page.Run], title: str = "") -> str:
     """The page about one run or several: HTML."""
-    footer = page.footer("Made by python -m seca_jax.report; this file loads nothing from elsewhere.")
+    footer = html.footer("Made by python -m seca_jax.report; this file loads nothing from elsewhere.")
     if len(runs) == 1:
         (run,) = runs
         title = title or run.title
-        name = page.paragraph(f"{run.config.get('name') or run.path.name}", "soft")
-        return page.document(title, page.heading(title) + name + report_run.sections(run) + footer)
+        name = html.paragraph(f"{run.config.get('name') or run.path.name}", "soft")
+        return html.document(title, html.heading(title) + name + run_page.sections(run) + footer)
     names = labels(runs)
     title = title or ", ".join(dict.fromkeys(str(run.config["map"]) for run in runs)) + f": {len(runs)} runs"
     body = (
-        page.heading(title)
+        html.heading(title)
         + overview(runs, names)
-        + page.section("Learning curves", comparison(runs, names))
-        + page.section("Configurations compared", report_run.differences(runs, names))
-        + page.section("The runs", details(runs, names))
+        + html.section("Learning curves", comparison(runs, names))
+        + html.section("Configurations compared", run_page.differences(runs, names))
+        + html.section("The runs", details(runs, names))
     )
-    return page.document(title, body + footer)
+    return html.document(title, body + footer)
 
 
 def write(path: Path, text: str) -> None:
@@ -137,20 +139,20 @@ def write(path: Path, text: str) -> None:
 
 def usage() -> str:
     """Text of ``--help``."""
-    return cli.usage("python -m seca_jax.report run=<dir> [run=<dir> ...] [key=value ...]", Options)
+    return commands.usage("python -m seca_jax.report run=<dir> [run=<dir> ...] [key=value ...]", Options)
 
 
 def make(words: list[str]) -> None:
     """Write the page that the words ask for; raises ConfigError, OSError."""
     places, chosen = options(words)
-    runs = [report_run.read(place) for place in places]
+    runs = [run_page.read(place) for place in places]
     path = output(chosen.out, places[0], FILE)
     write(path, render(runs, chosen.title))
 
 
 def main(words: list[str] | None = None) -> int:
     """Entry point; returns the exit status: 0 done, 2 bad input."""
-    return cli.call(make, words, usage)
+    return commands.call(make, words, usage)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from seca_jax import __version__, algos, compose, envs
-from seca_jax.config import Config, get, keys, replace
-from seca_jax.config_check import ConfigError, check, unread
+from seca_jax import __version__, algos, envs
+from seca_jax.config import compose
+from seca_jax.config.check import ConfigError, check, unread
+from seca_jax.config.schema import Config, get, keys, replace
 
 USAGE = """\
 Train a cooperative multi-agent learner.
@@ -139,7 +140,7 @@ def prepare(config: Config) -> tuple[list[Any], Any, Any]:
     Raises:
         ConfigError: the device is not there, or map, learner and their settings do not go together.
     """
-    from seca_jax.devices import configure
+    from seca_jax.runtime.devices import configure
 
     devices = configure(config.device, config.seeds)
     try:
@@ -158,10 +159,10 @@ def train(config: Config, argv: list[str]) -> int:
     # Imported here, not above: --help and bad input must not wait for JAX
     import jax
 
-    from seca_jax import checkpoint, interrupt, logger, runner
+    from seca_jax.runtime import checkpoint, interrupt, log, loop
 
     devices, env, algorithm = prepare(config)
-    program = runner.Program(config, env, algorithm, devices)
+    program = loop.Program(config, env, algorithm, devices)
 
     run_dir = Path(config.out)
     origin = provenance(devices, argv)
@@ -181,7 +182,7 @@ def train(config: Config, argv: list[str]) -> int:
     else:
         create(run_dir, config, origin)
 
-    terminal = logger.Terminal(config.total_steps, config.log.progress)
+    terminal = log.Terminal(config.total_steps, config.log.progress)
     status = 1
     try:
         # From here on a signal leaves a run that can be continued, however early it comes
@@ -198,7 +199,7 @@ def train(config: Config, argv: list[str]) -> int:
             size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(program.abstract["state"]))
             if size > LARGE_STATE:
                 terminal.say(f"the state, and every checkpoint of it, is up to {size / 2**20:,.0f} MiB")
-            wandb = logger.Wandb(
+            wandb = log.Wandb(
                 run_dir,
                 mode=config.wandb.mode,
                 project=config.wandb.project,
@@ -209,7 +210,7 @@ def train(config: Config, argv: list[str]) -> int:
                 config={**asdict(config), "provenance": origin},
                 terminal=terminal,
             )
-            status = runner.run(config, run_dir, program, saved, terminal=terminal, wandb=wandb, stop=stop)
+            status = loop.run(config, run_dir, program, saved, terminal=terminal, wandb=wandb, stop=stop)
             terminal.status(config.total_steps if status == 0 else 0, "closing")
             wandb.close(status)
     finally:

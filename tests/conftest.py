@@ -20,11 +20,12 @@ def stubbed(monkeypatch):
     """The training command line with a game and a learner that compile in no time, and no drawing."""
     import stub
 
-    from seca_jax import algos, envs, plotting
+    from seca_jax import algos, envs
+    from seca_jax.show import curves
 
     monkeypatch.setattr(envs, "make", stub.make_env)
     monkeypatch.setattr(algos, "make", stub.make_algorithm)
-    monkeypatch.setattr(plotting, "curves", lambda run_dir, lines, title: None)
+    monkeypatch.setattr(curves, "curves", lambda run_dir, lines, title: None)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from seca_jax.config import Config
+from seca_jax.config.schema import Config
 from seca_jax.envs.base import Environment
 from seca_jax.types import Algorithm, Carry, Outcome, View
 

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from seca_jax import algos, benchmark, throughput
-from seca_jax.throughput import Row, Timed
+from seca_jax import algos, benchmark
+from seca_jax.runtime import throughput
+from seca_jax.runtime.throughput import Row, Timed
 
 
 @pytest.fixture

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seca_jax import algos, compose, evaluate, replay, train
-from seca_jax.config import Config, CreditConfig
+from seca_jax import algos, evaluate, train
+from seca_jax.config import compose
+from seca_jax.config.schema import Config, CreditConfig
 from seca_jax.envs.base import Environment
 from seca_jax.envs.smax import core
+from seca_jax.show import film
 from seca_jax.types import Algorithm, Carry, Outcome, View
 
 
@@ -143,12 +145,12 @@ def test_bad_input_is_one_line_and_status_2(trained, capsys, words, message):
 
 def test_spans_and_words():
     order = np.array([[0, 1], [0, 1], [1, 0], [0, 1]])
-    assert [(a, b, o.tolist()) for a, b, o in replay.spans(order)] == [
+    assert [(a, b, o.tolist()) for a, b, o in film.spans(order)] == [
         (0, 1, [0, 1]),
         (2, 2, [1, 0]),
         (3, 3, [0, 1]),
     ]
-    assert replay.describe(order, ["x", "y"]) == ["steps 0 to 1: x > y", "step 2: y > x", "step 3: x > y"]
+    assert film.describe(order, ["x", "y"]) == ["steps 0 to 1: x > y", "step 2: y > x", "step 3: x > y"]
 
 
 def test_a_battle_is_replayed_and_assessed(tmp_path):
@@ -156,32 +158,32 @@ def test_a_battle_is_replayed_and_assessed(tmp_path):
     env = core.make("3m", reward_scale=10.0)
     algorithm = algos.make(config, env)
     params = algorithm.init(jax.random.key(0)).params
-    episode = replay.play(env, algorithm, params, jax.random.key(1))
+    episode = film.play(env, algorithm, params, jax.random.key(1))
     steps = len(episode.rollout.action)
     assert len(episode.frames) == len(episode.returns) == steps + 1 <= env.max_steps + 1
     np.testing.assert_allclose(episode.returns[-1], episode.rollout.reward.sum() / 10.0, rtol=1e-5)
     ended = np.asarray(episode.rollout.terminated | episode.rollout.truncated)[:, 0]
     assert ended[-1] and not ended[:-1].any()
 
-    order, contribution = replay.assess(config, env, params, episode.rollout)
+    order, contribution = film.assess(config, env, params, episode.rollout)
     assert order.shape == contribution.shape == (steps, 3)
     for start in range(0, steps, 10):
         stage = slice(start, start + 10)
         expected = np.argsort(-contribution[stage].sum(0), kind="stable")
         assert (order[stage] == expected).all()
 
-    labels = replay.names(env, episode.frames)
+    labels = film.names(env, episode.frames)
     assert labels == ["0 marine", "1 marine", "2 marine"]
-    alive = replay.alive(env, episode)
+    alive = film.alive(env, episode)
     assert alive.shape == (steps + 1, 3) and alive[0].all()
-    replay.draw(tmp_path / "plain.gif", episode, map_name="3m", title="3m", size=320)
-    options = {"assessment": replay.Assessment(order, contribution), "alive": alive, "labels": labels}
-    replay.draw(tmp_path / "credit.gif", episode, map_name="3m", title="3m", size=320, **options)
+    film.draw(tmp_path / "plain.gif", episode, map_name="3m", title="3m", size=320)
+    options = {"assessment": film.Assessment(order, contribution), "alive": alive, "labels": labels}
+    film.draw(tmp_path / "credit.gif", episode, map_name="3m", title="3m", size=320, **options)
     plain, credit = Image.open(tmp_path / "plain.gif"), Image.open(tmp_path / "credit.gif")
     assert plain.size[0] == 320 and credit.size[0] > 450  # the panel beside it
     assert plain.size[1] == credit.size[1] and plain.n_frames == credit.n_frames
 
-    stills = replay.stills(episode, map_name="3m", order=order, size=120)
+    stills = film.stills(episode, map_name="3m", order=order, size=120)
     assert [still.step for still in stills][:: len(stills) - 1] == [0, steps]
     assert all(still.image.size == (120, 120) for still in stills) and episode.ending in stills[-1].caption
 

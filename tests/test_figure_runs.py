@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from seca_jax import compose
+from seca_jax.config import compose
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 

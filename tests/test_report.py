@@ -14,10 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seca_jax import charts, compose, report, report_run
-from seca_jax.config import Config, EvalConfig
-from seca_jax.config_check import ConfigError
+from seca_jax import report
+from seca_jax.config import compose
+from seca_jax.config.check import ConfigError
+from seca_jax.config.schema import Config, EvalConfig
 from seca_jax.evaluate import wilson
+from seca_jax.show.page import charts
+from seca_jax.show.page import run as run_page
 
 EVIL = "</title><script>alert('1')</script> & \"quoted\""
 VOID = {"meta", "img", "br", "hr", "input", "link", "source"}
@@ -123,11 +126,11 @@ def test_a_page_about_a_run(tmp_path, capsys):
 
 def test_what_was_evaluated_before_the_newest_checkpoint_is_left_out(tmp_path):
     run = stored(tmp_path / "run", evaluated=True, pictured=True)
-    assert report_run.read(run).evaluation and len(report_run.read(run).pictures) == 2
+    assert run_page.read(run).evaluation and len(run_page.read(run).pictures) == 2
     later = (run / "evaluation.json").stat().st_mtime + 60
     (run / "checkpoints" / "200").mkdir(parents=True)
     os.utime(run / "checkpoints" / "200", (later, later))
-    read = report_run.read(run)
+    read = run_page.read(run)
     assert read.evaluation is None and not read.pictures
     assert "evaluate run=" in whole(report.render([read])).text
 
@@ -135,7 +138,7 @@ def test_what_was_evaluated_before_the_newest_checkpoint_is_left_out(tmp_path):
 def test_text_is_escaped(tmp_path):
     run = stored(tmp_path / "run", name=EVIL, command=EVIL)
     other = stored(tmp_path / "<b>other</b>", name=EVIL, preset=EVIL)
-    runs = [report_run.read(run), report_run.read(other)]
+    runs = [run_page.read(run), run_page.read(other)]
     for html in (report.render(runs[:1], EVIL), report.render(runs, EVIL), report.render(runs)):
         page = whole(html)
         assert "b" not in page.tags[: page.tags.index("ul")]
@@ -151,8 +154,8 @@ def test_an_unevaluated_run_shows_its_last_evaluation(tmp_path):
     for line in lines:
         line["step"] += 7 * line["seed"] * (line["step"] > 0)
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    read = report_run.read(run)
-    assert report_run.last_evaluation(read, "test/win_rate") == {0: 0.75, 1: 0.75}
+    read = run_page.read(run)
+    assert run_page.last_evaluation(read, "test/win_rate") == {0: 0.75, 1: 0.75}
     assert "last evaluation of training" in whole(report.render([read])).text
 
 
@@ -161,10 +164,10 @@ def test_old_and_unfinished_runs(tmp_path):
     text = (run / "config.yaml").read_text()
     text = re.sub(r"credit:\n(  .*\n)+", "", text).replace("total_steps: 200", "total_steps: 900")
     (run / "config.yaml").write_text(text)
-    page = whole(report.render([report_run.read(run)]))
+    page = whole(report.render([run_page.read(run)]))
     assert "Unfinished: 200 of 900 steps" in page.text and "credit.order" not in page.text
     bare = stored(tmp_path / "bare", lines=False)
-    assert "No metrics yet" in whole(report.render([report_run.read(bare)])).text
+    assert "No metrics yet" in whole(report.render([run_page.read(bare)])).text
 
 
 def test_runs_are_compared(tmp_path):
@@ -174,9 +177,9 @@ def test_runs_are_compared(tmp_path):
     assert page.links == ["#run-0", "#run-1"] and "Two" in page.text
     assert "gamma0.990.9" in page.text  # key, and what each has
     assert not any(run.joinpath("report.html").exists() for run in runs)
-    same = [report_run.read(stored(tmp_path / name)) for name in ("c", "d")]
+    same = [run_page.read(stored(tmp_path / name)) for name in ("c", "d")]
     assert report.labels(same) == ["3s_vs_5z, seca, c", "3s_vs_5z, seca, d"]
-    assert "same configuration" in report_run.differences(same, ["c", "d"])
+    assert "same configuration" in run_page.differences(same, ["c", "d"])
 
 
 @pytest.mark.parametrize(
@@ -300,7 +303,7 @@ def test_the_page_is_no_wider_than_its_window(tmp_path, width):
         stored(tmp_path / "a", evaluated=True, pictured=True, name="n" * 200, command=long),
         stored(tmp_path / "b", algo="coma", gamma=0.9),
     ]
-    html = report.render([report_run.read(run) for run in runs]).replace("<details>", "<details open>")
+    html = report.render([run_page.read(run) for run in runs]).replace("<details>", "<details open>")
     # A frame of that width: browsers do not make windows as narrow as a phone
     (tmp_path / "frame.html").write_text(
         f'<iframe id="page" style="border:0;width:{width}px;height:800px" srcdoc="{escape(html)}"></iframe>'

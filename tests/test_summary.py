@@ -149,7 +149,8 @@ def test_costs_by_hand(summary):
 
 
 def test_figures_name_real_maps_and_keys(summary):
-    from seca_jax import compose, envs
+    from seca_jax import envs
+    from seca_jax.config import compose
 
     sys.path.insert(0, str(EXPERIMENTS))
     try:

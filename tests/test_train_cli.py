@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import yaml
 
-from seca_jax import algos, checkpoint, compose, envs, runner, train
+from seca_jax import algos, envs, train
+from seca_jax.config import compose
+from seca_jax.runtime import checkpoint, loop
 
 TINY = [
     "map=delayed", "num_envs=4", "window=6", "actor.hidden=8", "critic.mixing=8", "critic.hypernet_hidden=8",
@@ -22,14 +24,14 @@ TINY = [
 def tiny_program(*words):
     config = compose.compose(compose.parse([*TINY, *words]))
     env = envs.make(config)
-    return runner.Program(config, env, algos.make(config, env), jax.devices("cpu"))
+    return loop.Program(config, env, algos.make(config, env), jax.devices("cpu"))
 
 
 @pytest.fixture
 def undrawn(monkeypatch):
-    from seca_jax import plotting
+    from seca_jax.show import curves
 
-    monkeypatch.setattr(plotting, "curves", lambda *_: None)
+    monkeypatch.setattr(curves, "curves", lambda *_: None)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from seca_jax.config import Config
+    from seca_jax.config.schema import Config
     from seca_jax.envs.base import Environment
     from seca_jax.types import Algorithm
 

@@ -13,15 +13,15 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from seca_jax import rollout as rollouts
-from seca_jax.algos import critic_fit
-from seca_jax.algos.critic_fit import Evaluator
-from seca_jax.algos.descent import descend, optimiser, passes
-from seca_jax.config import Config
+from seca_jax.algos import critic
+from seca_jax.algos.critic import Evaluator
+from seca_jax.algos.minibatches import descend, optimiser, passes
+from seca_jax.arrays import in_pieces
+from seca_jax.config.schema import Config
 from seca_jax.envs.base import Environment
-from seca_jax.networks import Agent, agent_input, initial_carry, unroll
-from seca_jax.pieces import in_pieces
-from seca_jax.returns import alongside, masked_mean
+from seca_jax.experience import rollout as rollouts
+from seca_jax.experience.returns import alongside, masked_mean
+from seca_jax.networks.agent import Agent, agent_input, initial_carry, unroll
 from seca_jax.types import Algorithm, Carry
 
 ENTROPY_FLOOR = 1e-3  # nats; below it the adaptive term stops growing instead of dividing 0 by 0
@@ -238,11 +238,11 @@ def make(config: Config, env: Environment, evaluator: Evaluator, set_aim: SetAim
             agent, state.params.actor, rollout.tail_carry, rollout.tail.obs, rollout.tail.avail
         )
         tail_policy = jax.nn.softmax(tail_logits)
-        y = critic_fit.targets(config, evaluator, state.target, rollout, action, tail_policy)
+        y = critic.targets(config, evaluator, state.target, rollout, action, tail_policy)
         reads = evaluator.reads(rollout.view, rollout.last_action())
         learned = (state.params.critic, state.target, state.critic_opt, state.critic_updates)
         batch = (reads, action, y, rollout.mask)
-        learned, metrics = critic_fit.fit(config, evaluator, critic_tx, learned, batch, lr, key)
+        learned, metrics = critic.fit(config, evaluator, critic_tx, learned, batch, lr, key)
         params, target, opt, count = learned
         state = state.replace(
             params=state.params.replace(critic=params), target=target, critic_opt=opt, critic_updates=count

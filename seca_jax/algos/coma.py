@@ -5,10 +5,10 @@ import jax.numpy as jnp
 
 from seca_jax.algos import actor_critic
 from seca_jax.algos.actor_critic import by_advantage
-from seca_jax.algos.critic_fit import Evaluator
-from seca_jax.config import Config
+from seca_jax.algos.critic import Evaluator
+from seca_jax.config.schema import Config
 from seca_jax.envs.base import Environment
-from seca_jax.networks import CounterfactualCritic
+from seca_jax.networks.critic import CounterfactualCritic
 from seca_jax.types import Algorithm
 
 HIDDEN = 128  # width of the critic's two hidden layers, PyMARL's

@@ -2,8 +2,8 @@
 
 from seca_jax.algos import actor_critic
 from seca_jax.algos.actor_critic import by_advantage
-from seca_jax.algos.critic_fit import hypernetwork
-from seca_jax.config import Config
+from seca_jax.algos.critic import hypernetwork
+from seca_jax.config.schema import Config
 from seca_jax.credit import advantage
 from seca_jax.envs.base import Environment
 from seca_jax.types import Algorithm

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 
 from seca_jax.algos import actor_critic
 from seca_jax.algos.actor_critic import Aim, Batch, Credit
-from seca_jax.algos.critic_fit import Evaluator, hypernetwork
-from seca_jax.config import Config
+from seca_jax.algos.critic import Evaluator, hypernetwork
+from seca_jax.arrays import in_pieces
+from seca_jax.config.schema import Config
 from seca_jax.envs.base import Environment
-from seca_jax.pieces import in_pieces
 from seca_jax.types import Algorithm
 
 

@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from seca_jax import replay_buffer
-from seca_jax import rollout as rollouts
-from seca_jax.config import Config
+from seca_jax.config.schema import Config
 from seca_jax.envs.base import Environment
-from seca_jax.networks import MASKED, Agent, agent_input, initial_carry
-from seca_jax.networks_q import Utilities, unroll
-from seca_jax.replay_buffer import Batch
+from seca_jax.experience import replay as memory
+from seca_jax.experience import rollout as rollouts
+from seca_jax.experience.replay import Batch
+from seca_jax.networks.agent import MASKED, Agent, agent_input, initial_carry
+from seca_jax.networks.mixers import Utilities, unroll
 from seca_jax.types import Algorithm, Carry
 
 
@@ -88,7 +88,7 @@ def make(config: Config, env: Environment, method: Method) -> Algorithm:
     if config.rollout != "episode":
         raise ValueError(f"rollout={config.rollout}: {config.algo} replays whole episodes; leave the key out")
     agent = Agent(hidden=config.actor.hidden, num_actions=env.num_actions)
-    replay = replay_buffer.make(config, env)
+    replay = memory.make(config, env)
     tx = optimiser(config)
 
     def fresh_carry(num_envs: int) -> Carry:

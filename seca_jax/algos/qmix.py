@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from seca_jax.algos import q_learning
-from seca_jax.config import Config
+from seca_jax.config.schema import Config
 from seca_jax.envs.base import Environment
-from seca_jax.networks_q import QMixer, best_actions, value_of
-from seca_jax.returns import masked_mean
+from seca_jax.experience.returns import masked_mean
+from seca_jax.networks.mixers import QMixer, best_actions, value_of
 from seca_jax.types import Algorithm
 
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 
 from seca_jax.algos import actor_critic
 from seca_jax.algos.actor_critic import Credit, by_advantage
-from seca_jax.algos.critic_fit import hypernetwork
-from seca_jax.config import Config
+from seca_jax.algos.critic import hypernetwork
+from seca_jax.config.schema import Config
 from seca_jax.credit import advantage, attribution, order
 from seca_jax.envs.base import Environment
 from seca_jax.types import Algorithm

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from seca_jax.algos import q_learning, qmix
-from seca_jax.config import Config
+from seca_jax.config.schema import Config
 from seca_jax.envs.base import Environment
 from seca_jax.types import Algorithm
 

@@ -5,7 +5,7 @@ from typing import Callable
 import jax
 import jax.numpy as jnp
 
-from seca_jax.pieces import in_pieces
+from seca_jax.arrays import in_pieces
 
 
 def segment_contribution(

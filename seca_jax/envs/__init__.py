@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from seca_jax.config import Config
+    from seca_jax.config.schema import Config
     from seca_jax.envs.base import Environment
 
 SMAX_MAPS = (

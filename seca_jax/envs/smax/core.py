@@ -5,6 +5,7 @@ import difflib
 import jax
 import jax.numpy as jnp
 
+from seca_jax.arrays import num_pieces
 from seca_jax.envs.base import Environment
 from seca_jax.envs.smax import observation as views
 from seca_jax.envs.smax import opponent as heuristic
@@ -12,7 +13,6 @@ from seca_jax.envs.smax import physics, spawn
 from seca_jax.envs.smax.battle import DT, Battle, Noise, State, figure, make_battle
 from seca_jax.envs.smax.frame import Frame
 from seca_jax.envs.smax.scenarios import SCENARIOS, max_steps
-from seca_jax.pieces import num_pieces
 from seca_jax.types import Outcome, View
 
 OBSERVATIONS = ("unit_list", "conic")
@@ -124,7 +124,7 @@ def make(
 ) -> Environment:
     """The battles of one map behind the batched protocol.
 
-    Args are those of :class:`~seca_jax.config.EnvConfig`.
+    Args are those of :class:`~seca_jax.config.schema.EnvConfig`.
 
     Raises:
         ValueError: an unknown map or an unknown value of an option.

@@ -1,0 +1,121 @@
+"""Is a configuration possible? Every check here runs before JAX is imported."""
+
+import difflib
+import math
+import re
+from typing import Any, Sequence
+
+from seca_jax import algos, envs
+from seca_jax.config.schema import Config, get, keys, steps_per_update
+
+
+class ConfigError(ValueError):
+    """Bad input; the message is one line that says what is wrong and what would be right."""
+
+
+TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+def nearest(name: str, names: Sequence[str], cutoff: float = 0.6) -> str:
+    """`` (did you mean x?)``, or nothing when no name comes close."""
+    # A user may leave out the group, as in lr for actor.lr
+    tails = [n for n in names if n.rpartition(".")[2] == name.rpartition(".")[2]]
+    cases = [n for n in names if n.lower() == name.lower()]
+    group, dot, key = name.rpartition(".")
+    inside = [n for n in names if dot and n.startswith(group + dot)]
+    if inside:  # what names of a group share would make all of them look alike
+        likely = difflib.get_close_matches(key, [n.rpartition(".")[2] for n in inside], n=1, cutoff=cutoff)
+        near = [f"{group}.{own}" for own in likely]
+    else:
+        near = difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
+    close = tails or cases or near
+    return f" (did you mean {' or '.join(close)}?)" if close else ""
+
+
+def one_of(name: str, value: str, names: Sequence[str]) -> None:
+    """Raises ConfigError unless ``value`` is among ``names``."""
+    if value not in names:
+        # A short list speaks for itself; in a long one of short names, one letter is half the name
+        hint = nearest(value, names, cutoff=0.5) if len(names) > 6 else ""
+        raise ConfigError(f"{name}={value}: unknown{hint}; one of {', '.join(names)}")
+
+
+def check_field(name: str, kind: type, limits: Any, value: Any) -> None:
+    """Raises ConfigError unless ``value`` has the key's type and lies in its range."""
+    right_type = type(value) is kind or (kind is float and type(value) is int)
+    if not right_type or (kind is float and not math.isfinite(value)):
+        raise ConfigError(f"{name}={value}: expected {TYPE_NAMES[kind]}")
+    if limits["choices"]:
+        one_of(name, value, limits["choices"])
+    low, above, high = limits["low"], limits["above"], limits["high"]
+    if low is not None and high is not None and not low <= value <= high:
+        raise ConfigError(f"{name}={value}: must lie between {low} and {high}")
+    if low is not None and value < low:
+        raise ConfigError(f"{name}={value}: must be at least {low}")
+    if above is not None and value <= above:
+        raise ConfigError(f"{name}={value}: must be greater than {above}")
+
+
+WITH_ADVANTAGE = ("seca", "coma_newarchi", "coma")
+WITH_HYPERNETWORK = ("seca", "coma_newarchi", "lica")
+ON_POLICY = (*WITH_ADVANTAGE, "lica")
+VALUE_BASED = ("qmix", "vdn", "qtran")
+# Which learners read a key, by the longest beginning of its name; all read those without an entry.
+READ_BY: dict[str, tuple[str, ...]] = {
+    "lam": ON_POLICY,
+    "window": ON_POLICY,
+    "actor.": ON_POLICY,
+    "actor.hidden": (*ON_POLICY, *VALUE_BASED),
+    "actor.clip": WITH_ADVANTAGE,
+    "critic.": ON_POLICY,
+    "critic.mixing": WITH_HYPERNETWORK,
+    "critic.hypernet_hidden": WITH_HYPERNETWORK,
+    "credit.": ("seca",),
+    "credit.normalise": WITH_ADVANTAGE,
+    "credit.residual": WITH_ADVANTAGE,
+    "q.": VALUE_BASED,
+    "q.mixing": ("qmix",),
+    "q.hypernet": ("qmix",),
+}
+
+
+def unread(name: str, algo: str) -> bool:
+    """Whether the learner ``algo`` never looks at the key ``name``."""
+    entries = [start for start in READ_BY if name.startswith(start)]
+    return bool(entries) and algo not in READ_BY[max(entries, key=len)]
+
+
+def check(config: Config) -> None:
+    """Raises ConfigError, a one-line ValueError, unless the configuration can run."""
+    for name, field in keys():
+        check_field(name, field.type, field.metadata, get(config, name))
+    one_of("map", config.map, envs.names())
+    one_of("algo", config.algo, algos.names())
+
+    hidden = config.critic.hypernet_hidden
+    if hidden != "paper" and not re.fullmatch(r"0*[1-9]\d*", hidden):
+        raise ConfigError(f"critic.hypernet_hidden={hidden}: must be a whole number above 0, or paper")
+    order = config.credit.order
+    if order not in ("ig-episode", "prob", "entropy", "fixed") and not re.fullmatch(r"ig-0*[1-9]\d*", order):
+        raise ConfigError(
+            f"credit.order={order}: must be ig-episode, ig-<steps> (ig-1, ig-10, ...), prob, entropy or fixed"
+        )
+    if config.seed + config.seeds > 2**31:
+        raise ConfigError(f"seed={config.seed}: the last of {config.seeds} seeds must stay below 2147483648")
+    if config.total_steps >= 2**31:
+        raise ConfigError(
+            f"total_steps={config.total_steps}: must stay below 2147483648, the counter's range"
+        )
+    for name in ("actor.minibatches", "critic.minibatches"):
+        if config.num_envs % get(config, name):
+            raise ConfigError(f"{name}={get(config, name)}: must divide num_envs={config.num_envs}")
+    update = steps_per_update(config)
+    if update is None and config.total_steps < config.num_envs:
+        raise ConfigError(
+            f"total_steps={config.total_steps}: less than one update, "
+            f"num_envs={config.num_envs} whole episodes"
+        )
+    if update is not None and config.total_steps < update:
+        raise ConfigError(
+            f"total_steps={config.total_steps}: less than one update, num_envs*window={update} steps"
+        )

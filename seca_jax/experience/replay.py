@@ -1,0 +1,222 @@
+"""Replay of whole episodes: flashbax's item buffer, an item being one padded episode.
+
+An episode is kept as the environment's own states, not as the views that agents have of them: a view
+is a function of the state and many times its size (3m: 160 bytes of state, 1,200 of observations,
+availability and features). Sampled episodes are looked at again. So a few hundred bytes make a
+step, numbers are exact, and thousands of episodes of several seeds fit in memory.
+"""
+
+from dataclasses import replace
+from typing import Any, Callable, NamedTuple
+
+import flashbax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from seca_jax.config.schema import Config
+from seca_jax.envs.base import Environment
+from seca_jax.experience.rollout import Rollout, anywhere
+from seca_jax.types import View
+
+LENGTHS = 4  # lengths that a batch can be cut to: quarters of the environment's limit
+
+
+@struct.dataclass
+class Episode:
+    """Whole episodes, stored. Steps after an episode's end repeat its last state and count for nothing."""
+
+    world: Any  # the environment's state, leaves [B, T + 1, ...]: before each step and after the last
+    action: jax.Array  # [B, T, N], the smallest integers that hold an action
+    reward: jax.Array  # [B, T]
+    length: jax.Array  # [B] int32, real steps
+    terminated: jax.Array  # [B] bool, a real end; else the time limit struck
+
+
+@struct.dataclass
+class Batch:
+    """Whole episodes as a learner sees them."""
+
+    view: View  # leaves [T + 1, B, ...], row t + 1 is what transition t led to
+    last_action: jax.Array  # [T + 1, B, N] int32, -1 at the start
+    action: jax.Array  # [T, B, N] int32
+    reward: jax.Array  # [T, B]
+    terminated: jax.Array  # [T, B] bool
+    mask: jax.Array  # [T, B] bool, a real step
+
+
+class Replay(NamedTuple):
+    """Functions of a buffer of ``capacity`` episodes; its state is a pytree without empty arrays.
+
+    Attributes:
+        capacity: episodes that one seed keeps.
+        num_bytes: of one seed's full buffer, allocated from the start.
+        watched: the environment whose views carry, as ``state``, what is to be stored; for rollouts.
+        init: ``() -> state``.
+        add: ``(state, rollout) -> state``: the episodes of a rollout of ``watched``, the oldest go.
+        sample: ``(state, key) -> Episode``: drawn uniformly, with replacement, from those there are;
+            meaningless before the first ``add``.
+        seen: ``(function, episodes) -> function(Batch)``, see :func:`seen`.
+    """
+
+    capacity: int
+    num_bytes: int
+    watched: Environment
+    init: Any
+    add: Any
+    sample: Any
+    seen: Any
+
+
+def batch_axes(env: Environment) -> Any:
+    """Which axis of each leaf of the environment's state counts the environments.
+
+    Raises:
+        ValueError: a leaf has no such axis, so its episodes cannot be told apart.
+    """
+
+    def axis(two: Any, three: Any) -> int:
+        differing = [i for i, (a, b) in enumerate(zip(two.shape, three.shape)) if a != b]
+        if len(differing) != 1:
+            raise ValueError(f"{env.name}: a part of its state, {two}, is shared by all environments")
+        return differing[0]
+
+    two, three = (jax.eval_shape(lambda key, n=n: env.reset(key, n), jax.random.key(0)) for n in (2, 3))
+    return jax.tree.map(axis, two, three)
+
+
+def watch(env: Environment) -> Environment:
+    """``env`` with its own state, environments first, in the place of the views' features."""
+    axes = batch_axes(env)
+
+    def view(state: Any) -> View:
+        world = jax.tree.map(lambda x, axis: jnp.moveaxis(x, axis, 0), state, axes)
+        return env.view(state).replace(state=world)
+
+    return replace(env, view=view)
+
+
+def pack(rollout: Rollout, num_actions: int) -> Episode:
+    """The episodes of a whole-episode rollout of a watched environment, leaves [B, ...]."""
+    length = jnp.sum(rollout.mask, axis=0, dtype=jnp.int32)
+    limit, num_envs = rollout.mask.shape
+    cut = jnp.any(rollout.truncated & rollout.mask, axis=0)
+    moment = jnp.arange(limit + 1)[:, None]
+    # Padding has to be states that can be viewed: what was computed after an end may be anything.
+    row = jnp.minimum(moment, length - 1)
+    after_cut = (moment == length) & cut
+
+    def world(x: jax.Array, tail: jax.Array) -> jax.Array:
+        kept = x[row, jnp.arange(num_envs)]
+        shape = (*after_cut.shape, *[1] * (x.ndim - 2))
+        return jnp.moveaxis(jnp.where(after_cut.reshape(shape), tail[1], kept), 1, 0)
+
+    small = np.min_scalar_type(-num_actions)
+    return Episode(
+        world=jax.tree.map(world, rollout.view.state, rollout.tail.state),
+        action=jnp.where(rollout.mask[..., None], rollout.action, 0).astype(small).swapaxes(0, 1),
+        reward=jnp.where(rollout.mask, rollout.reward, 0.0).T,
+        length=length,
+        terminated=jnp.any(rollout.terminated & rollout.mask, axis=0),
+    )
+
+
+def unpack(env: Environment, axes: Any, episode: Episode) -> Batch:
+    """Stored episodes as the agents saw them; ``axes`` of :func:`batch_axes`."""
+    num_envs, limit = episode.reward.shape
+    step = jnp.arange(limit)[:, None]
+
+    def flat(x: jax.Array, axis: int) -> jax.Array:
+        rows = x.swapaxes(0, 1).reshape((limit + 1) * num_envs, *x.shape[2:])
+        return jnp.moveaxis(rows, 0, axis)
+
+    view = env.view(jax.tree.map(flat, episode.world, axes))
+    action = episode.action.swapaxes(0, 1).astype(jnp.int32)
+    return Batch(
+        view=jax.tree.map(lambda x: x.reshape(limit + 1, num_envs, *x.shape[1:]), view),
+        last_action=jnp.concatenate([jnp.full_like(action[:1], -1), action]),
+        action=action,
+        reward=episode.reward.T,
+        terminated=episode.terminated & (step == episode.length - 1),
+        mask=step < episode.length,
+    )
+
+
+def seen(env: Environment, axes: Any, function: Callable[[Batch], Any], episode: Episode) -> Any:
+    """``function`` of the batch, without most of the padding that follows its longest episode.
+
+    Battles are mostly far shorter than their limit, and time is what training costs. Compiled code needs
+    fixed lengths, so it holds ``function`` for a few of them, and the shortest that does is run.
+    """
+    limit = episode.reward.shape[1]
+    lengths = sorted({-(-limit * part // LENGTHS) for part in range(1, LENGTHS + 1)})
+
+    def at_length(length: int) -> Callable[[Episode], Any]:
+        def run(episode: Episode) -> Any:
+            short = episode.replace(
+                world=jax.tree.map(lambda x: x[:, : length + 1], episode.world),
+                action=episode.action[:, :length],
+                reward=episode.reward[:, :length],
+            )
+            return function(unpack(env, axes, short))
+
+        return run
+
+    # Counted so that vmapped seeds share one branch: the one that the longest of all needs
+    branch = sum(anywhere(episode.length > length).astype(jnp.int32) for length in lengths[:-1])
+    return jax.lax.switch(branch, [at_length(length) for length in lengths], episode)
+
+
+def blank(env: Environment) -> Episode:
+    """One stored episode of ``env``, all zeros, without a leading axis."""
+    world = jax.eval_shape(lambda key: watch(env).view(env.reset(key, 1)).state, jax.random.key(0))
+    length = env.max_steps
+    return Episode(
+        world=jax.tree.map(lambda x: jnp.zeros((length + 1, *x.shape[1:]), x.dtype), world),
+        action=jnp.zeros((length, env.num_agents), np.min_scalar_type(-env.num_actions)),
+        reward=jnp.zeros(length),
+        length=jnp.zeros((), jnp.int32),
+        terminated=jnp.zeros((), bool),
+    )
+
+
+def episode_bytes(env: Environment) -> int:
+    """Bytes of one stored episode of ``env``."""
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(jax.eval_shape(lambda: blank(env))))
+
+
+def capacity(config: Config, env: Environment) -> int:
+    """Episodes that each seed keeps: ``q.episodes``, or as many as fit its share of ``q.memory``.
+
+    Raises:
+        ValueError: the episodes of one rollout or of one update do not fit.
+    """
+    one, least = episode_bytes(env), max(config.num_envs, config.q.batch)
+    if config.q.episodes < least:
+        raise ValueError(f"q.episodes={config.q.episodes}: must be at least num_envs and q.batch, {least}")
+    fitting = config.q.memory * 2**20 // config.seeds // one
+    if fitting < least:
+        needed = -(-least * one * config.seeds // 2**20)
+        raise ValueError(
+            f"q.memory={config.q.memory}: {config.seeds} seeds with {least} episodes of {env.name} each "
+            f"need {needed} MiB"
+        )
+    return min(config.q.episodes, fitting)
+
+
+def make(config: Config, env: Environment) -> Replay:
+    """The replay buffer of one seed of a run; raises ValueError where it cannot be."""
+    size, axes = capacity(config, env), batch_axes(env)
+    buffer = flashbax.make_item_buffer(
+        max_length=size, min_length=1, sample_batch_size=config.q.batch, add_sequences=False, add_batches=True
+    )
+    return Replay(
+        capacity=size,
+        num_bytes=size * episode_bytes(env),
+        watched=watch(env),
+        init=lambda: buffer.init(blank(env)),
+        add=lambda state, rollout: buffer.add(state, pack(rollout, env.num_actions)),
+        sample=lambda state, key: buffer.sample(state, key).experience,
+        seen=lambda function, episode: seen(env, axes, function, episode),
+    )

@@ -1,0 +1,275 @@
+"""Rollouts: (environment, policy, parameters, key) -> trajectories, inside compiled code.
+
+Two protocols share one step. ``stream``: environments restart themselves and carry on; every
+computed step is a real one. ``episode``: every environment runs one whole episode, what follows
+its end is masked, and the loop stops when all have ended.
+"""
+
+from typing import Any, Callable
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from seca_jax.envs.base import Environment
+from seca_jax.experience.returns import alongside
+from seca_jax.networks.agent import fresh_where
+from seca_jax.types import Carry, View
+
+# (params, carry, obs, avail, key) -> (action [B, N], carry, extra): extra is stacked over time
+Policy = Callable[..., tuple[jax.Array, Any, Any]]
+
+
+@struct.dataclass
+class Stream:
+    """Environments in the middle of their episodes, between two windows."""
+
+    env: Any  # the environment's own state
+    carry: Any  # the agents' Carry
+    age: jax.Array  # [B] int32, steps since the episode's start
+    returned: jax.Array  # [B], reward of the episode so far, in the environment's own unit
+
+
+@struct.dataclass
+class Rollout:
+    """What a batch of environments went through; ``extra`` is the policy's own (logits, ...)."""
+
+    view: View  # leaves [T, B, ...]
+    action: jax.Array  # [T, B, N] int32
+    extra: Any  # leaves [T, B, ...]
+    reward: jax.Array  # [T, B]
+    terminated: jax.Array  # [T, B] bool
+    truncated: jax.Array  # [T, B] bool
+    won: jax.Array  # [T, B] bool
+    mask: jax.Array  # [T, B] bool, a real step
+    age: jax.Array  # [T, B] int32, steps since the episode's start
+    returned: jax.Array  # [T, B], return of the episode up to and including the step, own unit
+    carry: Any  # Carry before the first step
+    tail: View  # leaves [1 + slots, B, ...], views to bootstrap from: see next_value
+    tail_carry: Any  # leaves [1 + slots, B, ...]
+    slot: jax.Array  # [T] int32, which tail a truncated step t bootstraps from
+
+    @property
+    def start(self) -> jax.Array:
+        """[T, B] bool, the step is the first of its episode."""
+        return self.age == 0
+
+    @property
+    def ended(self) -> jax.Array:
+        """[T, B] bool, the step was the last of its episode."""
+        return (self.terminated | self.truncated) & self.mask
+
+    @property
+    def episode(self) -> jax.Array:
+        """[T, B] int32, number of the step's episode within its environment's part."""
+        return jnp.cumsum(self.start, axis=0)
+
+    @property
+    def linked(self) -> jax.Array:
+        """[T - 1, B] bool, steps t and t + 1 belong to one episode."""
+        return self.mask[1:] & ~self.start[1:]
+
+    def last_action(self) -> jax.Array:
+        """[T, B, N] int32, every agent's action before the step; -1 at an episode's start."""
+        before = jnp.concatenate([self.carry.last_action[None], self.action[:-1]])
+        return jnp.where(self.start[..., None], -1, before)
+
+    def totals(self) -> dict[str, jax.Array]:
+        """The ``sum/`` metrics of :class:`~seca_jax.types.Algorithm`."""
+        ended = self.ended
+        return {
+            "sum/steps": jnp.sum(self.mask, dtype=jnp.float32),
+            "sum/episodes": jnp.sum(ended, dtype=jnp.float32),
+            "sum/wins": jnp.sum(ended & self.won, dtype=jnp.float32),
+            "sum/return": jnp.sum(jnp.where(ended, self.returned, 0.0)),
+            "sum/length": jnp.sum(jnp.where(ended, self.age + 1, 0), dtype=jnp.float32),
+        }
+
+
+@jax.custom_batching.custom_vmap
+def anywhere(x: jax.Array) -> jax.Array:
+    """Whether any element is true, in any vmapped copy too.
+
+    A loop or branch on it keeps one unbatched predicate under ``vmap``; a batched predicate would
+    turn every iteration into a select over the whole carry, trajectory buffers included.
+    """
+    return jnp.any(x)
+
+
+@anywhere.def_vmap
+def _anywhere_batched(axis_size, in_batched, x):
+    del axis_size, in_batched
+    return anywhere(x), False
+
+
+def start_stream(env: Environment, carry: Any, key: jax.Array, num_envs: int) -> Stream:
+    """``num_envs`` fresh episodes; ``carry`` is the agents' Carry at an episode's start."""
+    return Stream(
+        env=env.reset(key, num_envs),
+        carry=carry,
+        age=jnp.zeros(num_envs, jnp.int32),
+        returned=jnp.zeros(num_envs),
+    )
+
+
+def _advance(env: Environment, policy: Policy, params: Any, stream: Stream, key: jax.Array):
+    """One decision and one environment step: (stream before any restart, record of the step)."""
+    act_key, step_key = jax.random.split(key)
+    view = env.view(stream.env)
+    action, carry, extra = policy(params, stream.carry, view.obs, view.avail, act_key)
+    env_state, outcome = env.step(step_key, stream.env, action)
+    returned = stream.returned + outcome.reward / env.reward_scale
+    record = dict(
+        view=view,
+        action=action,
+        extra=extra,
+        reward=outcome.reward,
+        terminated=outcome.terminated,
+        truncated=outcome.truncated,
+        won=outcome.won,
+        age=stream.age,
+        returned=returned,
+    )
+    return Stream(env_state, carry, stream.age + 1, returned), record
+
+
+def _keep(env: Environment, mask: jax.Array, new: tuple, old: tuple) -> tuple:
+    """(env state, carry) of ``new`` where ``mask`` [B]."""
+
+    def pick(a, b):
+        return jnp.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+
+    return env.select(mask, new[0], old[0]), jax.tree.map(pick, new[1], old[1])
+
+
+def _finish(env: Environment, carry: Any, records: dict, mask: jax.Array, tails: list, slot: jax.Array):
+    views = [env.view(state) for state, _ in tails]
+    stack = lambda *leaves: jnp.stack(leaves)  # noqa: E731
+    return Rollout(
+        **records,
+        mask=mask,
+        carry=carry,
+        tail=jax.tree.map(stack, *views),
+        tail_carry=jax.tree.map(stack, *[c for _, c in tails]),
+        slot=slot,
+    )
+
+
+def collect_stream(
+    env: Environment, policy: Policy, params: Any, stream: Stream, key: jax.Array, length: int
+) -> tuple[Stream, Rollout]:
+    """``length`` steps of every environment, restarting where episodes end."""
+    num_slots = -(-length // env.max_steps)
+
+    def step(carry, inputs):
+        stream, slots = carry
+        key, slot = inputs
+        step_key, restart_key = jax.random.split(key)
+        after, record = _advance(env, policy, params, stream, step_key)
+        # Two time limits of one environment are at least max_steps apart, so each has its own slot.
+        slots = [
+            _keep(env, record["truncated"] & (slot == i + 1), (after.env, after.carry), kept)
+            for i, kept in enumerate(slots)
+        ]
+        ended = record["terminated"] | record["truncated"]
+        stream = Stream(
+            env=env.restart(restart_key, after.env, ended),
+            carry=fresh_where(ended, after.carry),
+            age=jnp.where(ended, 0, after.age),
+            returned=jnp.where(ended, 0.0, after.returned),
+        )
+        return (stream, slots), record
+
+    slot = 1 + jnp.arange(length) // env.max_steps
+    slots = [(stream.env, stream.carry)] * num_slots
+    (last, slots), records = jax.lax.scan(step, (stream, slots), (jax.random.split(key, length), slot))
+    mask = jnp.ones_like(records["terminated"])
+    tails = [(last.env, last.carry), *slots]
+    return last, _finish(env, stream.carry, records, mask, tails, slot)
+
+
+def collect_episodes(
+    env: Environment, policy: Policy, params: Any, carry: Any, key: jax.Array, num_envs: int
+) -> Rollout:
+    """One whole episode of every environment; T is ``env.max_steps``, padding is masked."""
+    reset_key, key = jax.random.split(key)
+    length = env.max_steps
+    fresh = start_stream(env, carry, reset_key, num_envs)
+    shapes = jax.eval_shape(lambda s, k: _advance(env, policy, params, s, k)[1], fresh, key)
+    buffers = jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), shapes)
+
+    def unfinished(loop):
+        t, _, _, running, _, _ = loop
+        return (t < length) & anywhere(running)
+
+    def step(loop):
+        t, stream, kept, running, buffers, mask = loop
+        stream, record = _advance(env, policy, params, stream, jax.random.fold_in(key, t))
+        kept = _keep(env, record["truncated"] & running, (stream.env, stream.carry), kept)
+        buffers = jax.tree.map(lambda all, x: all.at[t].set(x), buffers, record)
+        mask = mask.at[t].set(running)
+        running = running & ~(record["terminated"] | record["truncated"])
+        return t + 1, stream, kept, running, buffers, mask
+
+    running = jnp.ones(num_envs, bool)
+    mask = jnp.zeros((length, num_envs), bool)
+    loop = (jnp.zeros((), jnp.int32), fresh, (fresh.env, fresh.carry), running, buffers, mask)
+    _, _, kept, _, records, mask = jax.lax.while_loop(unfinished, step, loop)
+    # After an environment's end its clock runs on, and where the loop never came the buffer says 0:
+    # neither may look like an episode's start.
+    records["age"] = jnp.broadcast_to(jnp.arange(length)[:, None], mask.shape)
+    slot = jnp.ones(length, jnp.int32)
+    return _finish(env, carry, records, mask, [kept, kept], slot)
+
+
+def next_value(rollout: Rollout, value: jax.Array, tail_value: jax.Array) -> jax.Array:
+    """Value of the state after every transition, before any restart: what Eq. 10 bootstraps from.
+
+    Args:
+        value: [T, B] or [T, B, N], value of step t's own state and action.
+        tail_value: [1 + slots, B] or [1 + slots, B, N], values of ``rollout.tail``: the view after
+            the window's last step, then the views where the time limit struck.
+
+    Returns:
+        as ``value``. Meaningless where the transition terminated.
+    """
+    following = jnp.concatenate([value[1:], tail_value[:1]])
+    return jnp.where(alongside(rollout.truncated, value), tail_value[rollout.slot], following)
+
+
+def evaluate(
+    env: Environment,
+    act: Callable,
+    initial_carry: Callable[[int], Carry],
+    params: Any,
+    key: jax.Array,
+    episodes: int,
+) -> dict[str, jax.Array]:
+    """The first episode of ``episodes`` environments, greedy, whole.
+
+    Returns:
+        ``won`` [E] bool, ``return`` [E] (the environment's own unit), ``length`` [E] int32 steps.
+    """
+    reset_key, key = jax.random.split(key)
+    fresh = start_stream(env, initial_carry(episodes), reset_key, episodes)
+
+    def policy(params, carry, obs, avail, key):
+        return *act(params, carry, obs, avail, key, True), ()
+
+    def unfinished(loop):
+        return (loop[0] < env.max_steps) & anywhere(loop[2])
+
+    def step(loop):
+        t, stream, running, won, returned, length = loop
+        stream, record = _advance(env, policy, params, stream, jax.random.fold_in(key, t))
+        won = won | (running & record["won"])
+        returned = jnp.where(running, record["returned"], returned)
+        length = length + running
+        running = running & ~(record["terminated"] | record["truncated"])
+        return t + 1, stream, running, won, returned, length
+
+    none = jnp.zeros(episodes, bool)
+    zeros = jnp.zeros(episodes, jnp.int32)
+    loop = (jnp.zeros((), jnp.int32), fresh, ~none, none, jnp.zeros(episodes), zeros)
+    _, _, _, won, returned, length = jax.lax.while_loop(unfinished, step, loop)
+    return {"won": won, "return": returned, "length": length}

@@ -1,0 +1,97 @@
+"""Critics: the hypernetwork critic f_phi(s; v) and COMA's."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
+
+
+@struct.dataclass
+class Mixer:
+    """Weights of the critic's mixing network at given states, and the network itself.
+
+    Computing ``w1`` is what a critic evaluation costs; all vectors v at one state share it.
+    """
+
+    w1: jax.Array  # [..., N * A, M], the part of the first layer that depends on the state
+    w1_fixed: jax.Array  # [N * A, M], the part that does not
+    b1: jax.Array  # [..., M]
+    w2: jax.Array  # [..., M]
+    b2: jax.Array  # [...]
+
+    def __call__(self, v: jax.Array) -> jax.Array:
+        """f(s; v) = relu(flatten(v) (w1 + w1_fixed) + b1) . w2 + b2. v [..., N, A] -> [...]."""
+        flat = v.reshape(*v.shape[:-2], v.shape[-2] * v.shape[-1])  # not -1: a path may have no segment
+        # Adding w1_fixed to w1 first would cost a pass over the largest array there is.
+        hidden = jnp.einsum("...i,...im->...m", flat, self.w1) + flat @ self.w1_fixed + self.b1
+        return jnp.sum(jax.nn.relu(hidden) * self.w2, axis=-1) + self.b2
+
+
+class Critic(nn.Module):
+    """The hypernetwork of Figure 3(a): state -> weights of the mixing network f_phi."""
+
+    inputs: int  # N * A
+    mixing: int  # M
+    hypernet_hidden: int
+
+    @nn.compact
+    def __call__(self, state: jax.Array) -> Mixer:
+        """[..., S] -> :class:`Mixer`."""
+        # The first layers of all four weights read the same state: one product instead of four.
+        ends = [self.hypernet_hidden + i * self.mixing for i in range(3)]
+        first = nn.Dense(self.hypernet_hidden + 3 * self.mixing, name="first")(state)
+        h1, h2, h3, b1 = jnp.split(first, ends, axis=-1)
+        w1 = nn.Dense(self.inputs * self.mixing, use_bias=False, name="w1")(nn.relu(h1))
+        return Mixer(
+            w1=w1.reshape(*w1.shape[:-1], self.inputs, self.mixing),
+            w1_fixed=self.param("w1_fixed", nn.initializers.zeros, (self.inputs, self.mixing)),
+            b1=b1,
+            w2=nn.Dense(self.mixing, name="w2")(nn.relu(h2)),
+            b2=nn.Dense(1, name="b2")(nn.relu(h3))[..., 0],
+        )
+
+
+def make_critic(config: Any, num_agents: int, num_actions: int) -> Critic:
+    """The critic of a run; ``critic.hypernet_hidden=paper`` is as wide as its output (64 N A)."""
+    width = config.critic.hypernet_hidden
+    outputs = config.critic.mixing * num_agents * num_actions
+    return Critic(
+        inputs=num_agents * num_actions,
+        mixing=config.critic.mixing,
+        hypernet_hidden=outputs if width == "paper" else int(width),
+    )
+
+
+class CounterfactualCritic(nn.Module):
+    """COMA's critic: Q of each of an agent's actions, the others' fixed (Foerster et al. 2018, Fig. 1c)."""
+
+    hidden: int
+    num_actions: int
+
+    @nn.compact
+    def __call__(self, state: jax.Array, obs: jax.Array, last_action: jax.Array, v: jax.Array) -> jax.Array:
+        """One set of parameters for all agents.
+
+        Args:
+            state: [..., S].
+            obs: [..., N, O].
+            last_action: [..., N] int32, -1 at an episode's start.
+            v: [..., N, A] the others' one-hot actions, or policies where none was taken; an agent's
+                own row does not reach its own Q.
+
+        Returns:
+            [..., N, A].
+        """
+        num_agents = v.shape[-2]
+        others = v[..., None, :, :] * (1.0 - jnp.eye(num_agents))[..., None]
+        identity = jnp.broadcast_to(jnp.eye(num_agents), (*obs.shape[:-1], num_agents))
+        own = jnp.concatenate([obs, identity, others.reshape(*v.shape[:-1], -1)], axis=-1)
+        before = jax.nn.one_hot(last_action, self.num_actions)
+        shared = jnp.concatenate([state, before.reshape(*state.shape[:-1], -1)], axis=-1)
+        # One dense layer over everything, but what all agents share goes through it once.
+        x = nn.Dense(self.hidden, name="own")(own)
+        x = x + nn.Dense(self.hidden, use_bias=False, name="shared")(shared)[..., None, :]
+        x = nn.Dense(self.hidden, name="second")(nn.relu(x))
+        return nn.Dense(self.num_actions, name="head")(nn.relu(x))

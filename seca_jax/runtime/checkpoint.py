@@ -1,0 +1,224 @@
+"""Checkpoints of a whole run, written in the background by orbax; loading them again.
+
+A checkpoint holds every leaf of a pytree under its path, typed PRNG keys as their raw data. Orbax
+writes into a temporary directory and renames it when all is on disk, so a process killed in the
+middle of a save leaves the earlier checkpoints as they were.
+"""
+
+import contextlib
+import logging
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any, Callable
+
+import jax
+import numpy as np
+
+from seca_jax.config.check import ConfigError
+from seca_jax.config.compose import load
+from seca_jax.config.schema import Config
+from seca_jax.runtime.devices import is_key
+from seca_jax.types import Algorithm
+
+DIRECTORY = "checkpoints"
+
+
+def to_leaves(tree: Any) -> dict[str, np.ndarray]:
+    """Host copies of all leaves by path.
+
+    Copies, because a donated buffer is overwritten while orbax is still writing. Empty arrays are
+    left out: orbax refuses them and they hold nothing.
+    """
+    leaves = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        value = np.array(jax.random.key_data(leaf) if is_key(leaf) else leaf, copy=True)
+        if value.size:
+            leaves[jax.tree_util.keystr(path, simple=True, separator=".")] = value
+    return leaves
+
+
+def from_leaves(leaves: dict[str, np.ndarray], abstract: Any) -> Any:
+    """The tree with the structure of ``abstract`` (ShapeDtypeStructs) and the values of ``leaves``.
+
+    Raises:
+        ConfigError: a leaf is missing or has another shape or type.
+    """
+
+    def leaf(path: Any, expected: Any) -> jax.Array:
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        key = is_key(expected)
+        plain = jax.eval_shape(jax.random.key_data, expected) if key else expected
+        value = leaves.get(name) if plain.size else np.zeros(plain.shape, plain.dtype)
+        if value is None or value.shape != plain.shape or value.dtype != plain.dtype:
+            found = "nothing" if value is None else f"{value.dtype}{list(value.shape)}"
+            wanted = f"{plain.dtype}{list(plain.shape)}"
+            raise ConfigError(f"the checkpoint does not fit this config: {name} is {found}, not {wanted}")
+        return jax.random.wrap_key_data(value) if key else value
+
+    return jax.tree_util.tree_map_with_path(leaf, abstract)
+
+
+def _manager(directory: Path, keep: int | None) -> Any:
+    import orbax.checkpoint as ocp
+
+    # Orbax logs whole tracebacks from its threads; what goes wrong is reported by us, in one line
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=keep,
+        create=keep is not None,
+        read_only=keep is None,
+        cleanup_tmp_directories=keep is not None,
+    )
+    return ocp.CheckpointManager(directory.absolute(), options=options)
+
+
+class Saver:
+    """Saves in the background, keeps the newest few, reports failures instead of raising them."""
+
+    def __init__(self, run_dir: str | os.PathLike, keep: int, report: Callable[[str], None]) -> None:
+        self.directory = Path(run_dir) / DIRECTORY
+        self._keep = keep
+        self._report = report
+        self._manager: Any = None
+        self._pending: int | None = None
+        self._failing = False
+        self.latest: int | None = max(steps(run_dir), default=None)
+
+    def save(self, step: int, tree: Any) -> bool:
+        """Starts saving ``tree`` under ``step``; false where that failed (it has been reported)."""
+        import orbax.checkpoint as ocp
+
+        self.wait()
+        if step == self.latest:
+            return True
+        try:
+            if self._manager is None:
+                self._manager = _manager(self.directory, self._keep)
+            self._pending = step
+            leaves = to_leaves(tree)
+            needed = sum(leaf.nbytes for leaf in leaves.values())
+            if shutil.disk_usage(self.directory).free < needed:  # else orbax's threads fail one by one
+                raise OSError("No space left on device")
+            self._manager.save(step, args=ocp.args.StandardSave(leaves), force=True)
+        except Exception as error:  # a full disk surfaces as OSError, ValueError, XlaRuntimeError, ...
+            self._failed(error)
+            return False
+        return True
+
+    def wait(self) -> bool:
+        """Waits until the last save is on disk; false where it failed (it has been reported)."""
+        if self._pending is None:
+            return True
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:  # raised in orbax's threads, of any type
+            self._failed(error)
+            return False
+        self.latest, self._pending, self._failing = self._pending, None, False
+        return True
+
+    def _failed(self, error: Exception) -> None:
+        kept = "no checkpoint yet" if self.latest is None else f"kept: {self.directory / str(self.latest)}"
+        self._report(f"checkpoint {self._pending} could not be written ({_brief(error)}); {kept}")
+        self._pending, self._failing = None, True
+        # The manager raises its error again when it is closed; the next save opens a new one
+        manager, self._manager = self._manager, None
+        if manager is not None:
+            with contextlib.suppress(Exception):
+                manager.close()
+        self._clear_drafts()
+
+    def _clear_drafts(self) -> None:
+        """Gives back the space of unfinished checkpoints.
+
+        Orbax's threads may still be writing into one whose save has failed, so what was deleted can
+        be there again a moment later.
+        """
+        for _ in range(40):
+            drafts = list(self.directory.glob("*.orbax-checkpoint-tmp*"))
+            if not drafts:
+                return
+            for draft in drafts:
+                shutil.rmtree(draft, ignore_errors=True)
+            time.sleep(0.05)
+
+    def close(self) -> bool:
+        """Waits for the last save and closes; false where it failed (it has been reported)."""
+        self.wait()
+        if self._manager is not None:
+            self._manager.close()
+        if self._failing:
+            self._clear_drafts()
+        return not self._failing
+
+
+def _brief(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    known = [
+        word for word in ("No space left on device", "File too large", "Permission denied") if word in text
+    ]
+    return known[0] if known else f"{type(error).__name__}: {text[:150]}"
+
+
+def steps(run_dir: str | os.PathLike) -> list[int]:
+    """Steps of the complete checkpoints of a run, ascending."""
+    directory = Path(run_dir) / DIRECTORY
+    return sorted(int(path.name) for path in directory.glob("*") if path.name.isdigit())
+
+
+def restore(run_dir: str | os.PathLike, abstract: Any) -> tuple[int, Any]:
+    """The newest checkpoint of a run: its step and its tree, leaves as NumPy arrays or PRNG keys.
+
+    Args:
+        run_dir: the run's directory.
+        abstract: tree of ShapeDtypeStructs; a part of the saved tree will do.
+
+    Raises:
+        ConfigError: there is none, it cannot be read, or it belongs to another config.
+    """
+    import orbax.checkpoint as ocp
+
+    saved = steps(run_dir)
+    if not saved:
+        raise ConfigError(
+            f"{run_dir}: the run has no complete checkpoint; delete the directory and train anew"
+        )
+    path = Path(run_dir) / DIRECTORY / str(saved[-1])
+    try:
+        manager = _manager(path.parent, keep=None)
+        leaves = manager.restore(saved[-1], args=ocp.args.StandardRestore())
+        manager.close()
+    except Exception as error:  # tensorstore raises ValueError, orbax KeyError, the file system OSError
+        hint = f"; delete it to fall back to step {saved[-2]}" if len(saved) > 1 else ""
+        raise ConfigError(f"checkpoint {path} is damaged ({_brief(error)}){hint}") from None
+    try:
+        return saved[-1], from_leaves(leaves, abstract)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def load_run(run_dir: str | os.PathLike, algorithm: Algorithm | None = None) -> tuple[Config, int, Any]:
+    """A trained run: its config, the step of its newest checkpoint, and the parameters.
+
+    Args:
+        run_dir: the run's directory.
+        algorithm: the run's algorithm if you have made it already.
+
+    Returns:
+        ``(config, step, params)``; leaves of ``params`` are ``[seeds, ...]``, and one seed's share
+        of them, ``jax.tree.map(lambda x: x[i], params)``, is what ``algorithm.act`` takes.
+
+    Raises:
+        ConfigError: no run there, or it is damaged.
+    """
+    from seca_jax import algos, envs
+
+    config, _ = load(run_dir)
+    if algorithm is None:
+        algorithm = algos.make(config, envs.make(config))
+    keys = jax.eval_shape(jax.vmap(jax.random.key), np.arange(config.seeds))
+    params = jax.eval_shape(jax.vmap(algorithm.init), keys).params
+    step, tree = restore(run_dir, {"state": {"params": params}})
+    return config, step, jax.tree.map(jax.numpy.asarray, tree["state"]["params"])

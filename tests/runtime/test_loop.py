@@ -1,0 +1,353 @@
+"""The host loop: what it writes, when it stops, and that resuming changes no number."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import stub
+import yaml
+
+from seca_jax import train
+from seca_jax.config.schema import Config, replace
+from seca_jax.runtime import checkpoint, loop
+
+SMALL = ["map=3m", "seeds=2", "num_envs=4", "window=5", "eval.episodes=6", "wandb.mode=disabled"]
+# 20 steps an update: a line every 5 updates, evaluations every 10, checkpoints every 15
+EVERY = ["log.interval=100", "eval.interval=200", "checkpoint.interval=300"]
+
+
+def program(config, devices=None):
+    env = stub.make_env(config)
+    return loop.Program(config, env, stub.make_algorithm(config, env), devices or jax.devices("cpu"))
+
+
+def small_config(**changes):
+    config = Config()
+    for name, value in {"seeds": 2, "num_envs": 4, "window": 5, **changes}.items():
+        config = replace(config, name, value)
+    return config
+
+
+def command(*words):
+    return [sys.executable, stub.__file__, *SMALL, *EVERY, *words]
+
+
+def wait_for(path, process, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, f"{path} did not appear"
+        time.sleep(0.02)
+
+
+def test_metrics_have_the_documented_form(stubbed, tmp_path, metrics):
+    run = tmp_path / "run"
+    assert train.main([*SMALL, *EVERY, "seed=7", "total_steps=1000", f"out={run}"]) == 0
+    lines = metrics(run)
+    assert [line["step"] for line in lines if line["seed"] == 7] == list(range(0, 1001, 100))
+    assert [line["step"] for line in lines if line["seed"] == 8] == list(range(0, 1001, 100))
+    test_keys = {"test/win_rate", "test/return", "test/length"}
+    train_keys = {f"train/{k}" for k in ("win_rate", "return", "length", "entropy", "critic_loss")}
+    for line in lines:
+        expected = {"step", "seed", "wall_s"}
+        if line["step"] > 0:
+            expected |= train_keys | {"perf/steps_per_s"}
+        if line["step"] % 200 == 0:
+            expected |= test_keys
+        assert set(line) == expected
+    last = lines[-1]
+    assert last["test/length"] == stub.LENGTH and last["train/length"] == stub.LENGTH
+    assert last["train/win_rate"] == 0.5
+    assert last["train/critic_loss"] == np.mean([46, 47, 48, 49, 50])  # the updates of the last line
+    assert checkpoint.steps(run) == [900, 1000]
+
+
+def test_stops_exactly_at_the_first_update_that_reaches_total_steps(stubbed, tmp_path, metrics):
+    assert train.main([*SMALL, *EVERY, "total_steps=1030", f"out={tmp_path / 'run'}"]) == 0
+    assert max(line["step"] for line in metrics(tmp_path / "run")) == 1040
+
+
+@pytest.mark.parametrize("slice_s", [0.0, 60.0])
+def test_whole_episodes_are_logged_at_the_first_update_past_a_multiple(
+    stubbed, tmp_path, metrics, monkeypatch, slice_s
+):
+    """However many updates a slice may hold; the slowest seed counts."""
+    monkeypatch.setattr(loop, "SLICE_S", slice_s)
+    run = tmp_path / "run"
+    assert train.main([*SMALL, *EVERY, "rollout=episode", "total_steps=1000", f"out={run}"]) == 0
+    lines = metrics(run)
+    by_seed = [[line["step"] for line in lines if line["seed"] == seed] for seed in (0, 1)]
+    slowest = [min(steps) for steps in zip(*by_seed, strict=True)]
+    update = small_config().num_envs * stub.LENGTH
+    assert by_seed[0] != by_seed[1]  # the seeds' step counts differ
+    assert slowest[0] == 0 and len(slowest) == 11
+    assert all(0 <= step - 100 * i < update for i, step in enumerate(slowest))
+
+
+@pytest.mark.parametrize("rollout", ["stream", "episode"])
+def test_resumed_equals_uninterrupted(stubbed, tmp_path, metrics, monkeypatch, rollout):
+    """Interrupted in the middle of a line, between evaluation and checkpoint, and continued."""
+    words = [*SMALL, *EVERY, f"rollout={rollout}", "total_steps=2000"]
+    assert train.main([*words, f"out={tmp_path / 'whole'}"]) == 0
+
+    asked = iter([False] * 17)
+    graceful = train_stopping(lambda: next(asked, True))
+    with monkeypatch.context() as patch:
+        patch.setattr("seca_jax.runtime.interrupt.graceful", graceful)
+        patch.setattr(loop, "SLICE_S", 0.0)  # slices of one update
+        assert train.main([*words, f"out={tmp_path / 'parts'}"]) == 130
+    saved = checkpoint.steps(tmp_path / "parts")[-1]
+    assert 0 < saved < 2000
+    # A run killed later may have logged past its last checkpoint
+    with open(tmp_path / "parts" / "metrics.jsonl", "a") as file:
+        file.write('{"step": 9999, "seed": 0, "wall_s": 1.0, "train/entropy": 5.0}\n{"step": 99')
+    assert train.main([f"resume={tmp_path / 'parts'}"]) == 0
+    assert metrics(tmp_path / "parts", timing=False) == metrics(tmp_path / "whole", timing=False)
+
+    trees = [restored(tmp_path / name, rollout) for name in ("whole", "parts")]
+    jax.tree.map(np.testing.assert_array_equal, *trees)
+
+
+def test_a_run_whose_lines_were_longer_goes_on(stubbed, tmp_path, metrics, monkeypatch):
+    """Saved in the middle of a line that would have ended long ago by now."""
+    run = tmp_path / "run"
+    asked = iter([False] * 17)
+    with monkeypatch.context() as patch:
+        patch.setattr("seca_jax.runtime.interrupt.graceful", train_stopping(lambda: next(asked, True)))
+        patch.setattr(loop, "SLICE_S", 0.0)
+        words = [*SMALL, "rollout=episode", "log.interval=1000", "total_steps=1000", f"out={run}"]
+        assert train.main(words) == 130
+    path = run / "config.yaml"
+    path.write_text(path.read_text().replace("interval: 1000\n", "interval: 50\n"))
+    assert train.main([f"resume={run}"]) == 0
+    lines = [line for line in metrics(run) if line["seed"] == 0]
+    assert lines[1]["perf/steps_per_s"] == 0 and lines[-1]["step"] >= 1000
+
+
+def train_stopping(stop):
+    import contextlib
+
+    @contextlib.contextmanager
+    def graceful(announce):
+        yield stop
+
+    return graceful
+
+
+def restored(run, rollout):
+    config = small_config(rollout=rollout)
+    return checkpoint.to_leaves(checkpoint.restore(run, program(config).abstract)[1])
+
+
+def test_a_longer_run_equals_one_that_was_long_from_the_start(stubbed, tmp_path, metrics):
+    words = [*SMALL, *EVERY]
+    assert train.main([*words, "total_steps=2000", f"out={tmp_path / 'long'}"]) == 0
+    assert train.main([*words, "total_steps=1000", f"out={tmp_path / 'short'}"]) == 0
+    assert train.main([f"resume={tmp_path / 'short'}", "total_steps=2000"]) == 0
+    assert metrics(tmp_path / "short", timing=False) == metrics(tmp_path / "long", timing=False)
+
+
+def test_resuming_a_finished_run_changes_nothing(stubbed, tmp_path, metrics):
+    assert train.main([*SMALL, *EVERY, "total_steps=400", f"out={tmp_path / 'run'}"]) == 0
+    before = metrics(tmp_path / "run")
+    assert train.main([f"resume={tmp_path / 'run'}"]) == 0
+    assert metrics(tmp_path / "run") == before
+
+
+def test_nothing_compiles_after_the_first_chunk(stubbed, tmp_path, monkeypatch, compilations):
+    by_call = []
+    init = loop.Program.__init__
+
+    def counting(self, *args):
+        init(self, *args)
+        chunk, calls = self.chunk, []
+        by_call.append(calls)
+
+        def counted(*args):
+            before = compilations()
+            result = chunk(*args)
+            calls.append(compilations() - before)
+            return result
+
+        self.chunk = counted
+
+    monkeypatch.setattr(loop.Program, "__init__", counting)
+    assert train.main([*SMALL, *EVERY, "total_steps=5030", f"out={tmp_path / 'run'}"]) == 0
+    assert train.main([f"resume={tmp_path / 'run'}", "total_steps=6000"]) == 0
+    for calls in by_call:
+        assert len(calls) > 5 and calls == [1] + [0] * (len(calls) - 1)
+
+
+def test_a_learner_with_empty_arrays_is_refused():
+    config = small_config()
+    env = stub.make_env(config)
+    learner = stub.make_algorithm(config, env)
+    init = learner.init
+    learner = learner._replace(init=lambda key: init(key).replace(key=(key, jnp.zeros((0,)))))
+    learner = learner._replace(train_step=lambda state, step=learner.train_step: unwrapped(step, state))
+    with pytest.raises(ValueError, match=r"the train state has an empty array: .key\[1\]"):
+        loop.Program(config, env, learner, jax.devices("cpu"))
+
+
+def unwrapped(step, state):
+    key, empty = state.key
+    state, metrics = step(state.replace(key=key))
+    return state.replace(key=(state.key, empty)), metrics
+
+
+def test_stacked_seeds_equal_single_runs(stubbed, tmp_path, metrics):
+    words = ["map=3m", "num_envs=4", "window=5", "eval.episodes=6", "wandb.mode=disabled", *EVERY]
+    assert train.main([*words, "seeds=3", "seed=4", "total_steps=400", f"out={tmp_path / 'all'}"]) == 0
+    together = metrics(tmp_path / "all", timing=False)
+    for seed in (4, 5, 6):
+        run = tmp_path / str(seed)
+        assert train.main([*words, "seeds=1", f"seed={seed}", "total_steps=400", f"out={run}"]) == 0
+        assert metrics(run, timing=False) == [line for line in together if line["seed"] == seed]
+
+
+def test_non_finite_stops_with_seed_step_and_last_good_checkpoint(stubbed, tmp_path, capsys, metrics):
+    run = tmp_path / "run"
+    # Updates 1 to 34 are finite; the checkpoint of step 600 is the last one before
+    words = [*SMALL, *EVERY, "seeds=8", "total_steps=2000", "actor.clip=35", f"out={run}"]
+    state, _ = program(small_config(seeds=8)).init()
+    first = int(np.argmax(np.asarray(state.params["draw"]) > 0.5))
+    assert 0 < first < 8
+    assert train.main(words) == 3
+    error = capsys.readouterr().err.strip()
+    assert error.splitlines() == [
+        f"error: non-finite loss or parameters: seed {first}, step 700; "
+        f"last good checkpoint: {run / 'checkpoints' / '600'}"
+    ]
+    assert checkpoint.steps(run)[-1] == 600
+    assert max(line["step"] for line in metrics(run)) == 600
+
+
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_seeds_are_spread_over_devices_and_agree(tmp_path, metrics, seeds):
+    """Evenly and unevenly."""
+    numbers = []
+    for devices in (1, 2):
+        run = tmp_path / str(devices)
+        environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+        words = command("total_steps=400", f"seeds={seeds}", f"out={run}")
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        assert f"{devices} x cpu" in done.stdout
+        numbers.append(metrics(run, timing=False))
+    assert numbers[0] == numbers[1]
+
+
+COLLECTIVES = """
+    import sys
+    sys.path.insert(0, {here!r})
+    import jax, numpy as np, stub
+    from seca_jax.runtime import loop
+    from seca_jax.config.schema import Config, replace
+
+    config = replace(replace(Config(), "seeds", 3), "num_envs", 4)
+    env = stub.make_env(config)
+    program = loop.Program(config, env, stub.make_algorithm(config, env), jax.devices())
+    state, tally = program.init()
+    lowered = program.chunk.lower(state, tally, np.int32(1)), program.reset.lower(state)
+    texts = [each.compile().as_text() for each in lowered]
+    held = jax.tree.leaves(program.fetch(state))
+    assert all(leaf.shape[0] == 3 for leaf in held) and jax.tree.leaves(state)[0].shape[0] == 4
+    words = ("all-gather", "all-reduce", "all-to-all", "collective", "reduce-scatter")
+    sys.exit(", ".join(word for word in words if any(word in text for text in texts)) or 0)
+"""
+
+
+def test_devices_never_wait_for_each_other():
+    """Nothing is exchanged between them, even where the seeds do not divide evenly."""
+    script = textwrap.dedent(COLLECTIVES.format(here=os.path.dirname(stub.__file__)))
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_sigterm_saves_and_a_resumed_run_goes_on(tmp_path, metrics):
+    run = tmp_path / "run"
+    words = command("total_steps=2_000_000_000", "log.interval=2_000_000", f"out={run}")
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(run / "metrics.jsonl", process)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert f"resume={run}" in out
+    assert (run / "curves.png").stat().st_size > 10_000
+    assert checkpoint.steps(run)
+
+
+def test_a_signal_before_the_first_update_leaves_a_run_that_goes_on(stubbed, tmp_path, monkeypatch, metrics):
+    words = [*SMALL, *EVERY, "total_steps=400"]
+    assert train.main([*words, f"out={tmp_path / 'whole'}"]) == 0
+
+    def starting(*_, **__):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("seca_jax.runtime.log.Wandb._start", starting)
+        words = [word for word in words if word != "wandb.mode=disabled"]
+        assert train.main([*words, f"out={tmp_path / 'run'}"]) == 130
+    assert checkpoint.steps(tmp_path / "run") == [0]
+    assert train.main([f"resume={tmp_path / 'run'}", "wandb.mode=disabled"]) == 0
+    assert metrics(tmp_path / "run", timing=False) == metrics(tmp_path / "whole", timing=False)
+
+
+def test_an_interrupt_before_the_run_has_begun_leaves_nothing(stubbed, tmp_path, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "Program", interrupted)
+    assert train.main([*SMALL, f"out={tmp_path / 'run'}"]) == 130
+    assert capsys.readouterr().err == "" and not (tmp_path / "run").exists()
+
+
+def test_second_interrupt_aborts_at_once(tmp_path):
+    run = tmp_path / "run"
+    words = command("total_steps=2_000_000_000", "log.interval=2_000_000", f"out={run}")
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(run / "metrics.jsonl", process)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 130
+
+
+def test_kill_in_the_middle_of_a_run_costs_no_more_than_the_work_since_the_last_checkpoint(tmp_path, metrics):
+    run = tmp_path / "run"
+    words = command("total_steps=4000", f"out={run}")
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(run / "checkpoints" / "900", process)
+    process.kill()
+    process.wait()
+    saved = checkpoint.steps(run)
+    assert saved and saved[-1] < 4000
+    done = subprocess.run(command()[:2] + [f"resume={run}"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert (
+        subprocess.run(command("total_steps=4000", f"out={tmp_path / 'whole'}"), timeout=120).returncode == 0
+    )
+    assert metrics(run, timing=False) == metrics(tmp_path / "whole", timing=False)
+
+
+def test_config_yaml_tells_where_the_numbers_come_from(stubbed, tmp_path):
+    run = tmp_path / "run"
+    assert train.main([*SMALL, *EVERY, "total_steps=100", f"out={run}"]) == 0
+    stored = yaml.safe_load((run / "config.yaml").read_text())
+    assert stored["critic"]["lr"] == Config().critic.lr and stored["total_steps"] == 100
+    provenance = stored["provenance"]
+    assert {"python", "seca_jax", "jax", "jaxlib", "flax", "optax", "jaxmarl"} <= set(provenance["versions"])
+    assert provenance["versions"]["jax"] == jax.__version__
+    assert "total_steps=100" in provenance["command"] and "cpu" in provenance["device"]
+    assert Path(stored["out"]) == run

@@ -1,0 +1,121 @@
+"""Quartiles against hand-computed ones; the pictures show what they are told, where it belongs."""
+
+import numpy as np
+from PIL import Image
+
+from seca_jax.show import credit_figure, credit_panel, curves
+
+
+def lines(curves, name="test/win_rate"):
+    return [{"step": s, "seed": seed, name: v} for seed, curve in curves.items() for s, v in curve]
+
+
+def test_quartiles_over_seeds():
+    data = lines({seed: [(0, 0.0), (10, float(seed))] for seed in range(5)})
+    steps, values = curves.quartiles(data, "test/win_rate")
+    np.testing.assert_array_equal(steps, [0, 10])
+    np.testing.assert_allclose(values, [[0, 1], [0, 2], [0, 3]])
+
+
+def test_seeds_with_other_steps_are_interpolated_where_all_have_data():
+    data = lines({0: [(0, 0.0), (10, 1.0)], 1: [(2, 0.2), (12, 1.2)]})
+    steps, values = curves.quartiles(data, "test/win_rate")
+    np.testing.assert_array_equal(steps, [2, 10])
+    np.testing.assert_allclose(values[1], [0.2, 1.0])
+
+
+def test_long_runs_are_thinned():
+    data = lines({0: [(s, float(s)) for s in range(5000)]})
+    steps, values = curves.quartiles(data, "test/win_rate", points=100)
+    assert len(steps) == 100 and steps[0] == 0 and steps[-1] == 4999
+    np.testing.assert_allclose(values[1], steps)
+
+
+def test_a_metric_nobody_has():
+    steps, values = curves.quartiles(lines({0: [(0, 1.0)]}), "train/entropy")
+    assert steps.shape == (0,) and values.shape == (3, 0)
+
+
+def test_the_picture_shows_the_curves(tmp_path):
+    data = lines({seed: [(s, s / 100) for s in range(0, 101, 10)] for seed in range(3)})
+    path = curves.curves(tmp_path, data, "seca on 3m")
+    picture = np.asarray(Image.open(path).convert("RGB"), int)
+    assert picture.shape[0] > 500 and picture.shape[1] > 800
+    blue = (np.abs(picture - [31, 119, 180]).sum(axis=-1) < 30).sum()
+    assert blue > 500  # the median line
+    assert [p.name for p in tmp_path.iterdir()] == ["curves.png"]
+
+
+def test_a_value_based_learner_shows_its_random_actions_instead_of_an_entropy(tmp_path):
+    falling = [(s, 1 - s / 100) for s in range(0, 101, 10)]
+    pictures = [
+        np.asarray(Image.open(curves.curves(tmp_path, lines({0: falling}, name), "qmix on 3m")), int)
+        for name in ("train/epsilon", "train/q")
+    ]
+    changed = np.abs(pictures[0] - pictures[1]).sum(axis=-1) > 30
+    height, width = changed.shape
+    assert changed[height // 2 :, : width // 2].sum() > 500  # the panel below on the left
+    assert not changed[height // 2 :, width // 2 :].any() and not changed[: height // 2].any()
+
+
+def test_no_numbers_yet(tmp_path):
+    assert curves.curves(tmp_path, [], "seca on 3m").exists()
+
+
+def test_moments_spread_evenly_and_hold_both_ends():
+    assert credit_figure.moments(40) == [0, 10, 20, 30, 40]
+    assert credit_figure.moments(2) == [0, 1, 2]
+    assert credit_figure.moments(1) == [0, 1]
+
+
+def test_stills_stand_above_the_moments_they_show(tmp_path):
+    red = Image.new("RGB", (credit_figure.STILL_PIXELS,) * 2, (255, 0, 0))
+    blue = Image.new("RGB", red.size, (0, 0, 255))
+    episode = {
+        "contribution": np.ones((8, 2)),
+        "order": np.tile([1, 0], (8, 1)),
+        "alive": np.ones((9, 2), bool),
+        "names": ["0 stalker", "1 zealot"],
+        "title": "3s_vs_5z",
+    }
+    credit_figure.credit(tmp_path / "plain.png", **episode)
+    stills = [credit_figure.Still(0, red, "step 0"), credit_figure.Still(8, blue, "step 8")]
+    credit_figure.credit(tmp_path / "stills.png", **episode, stills=stills)
+    plain = np.asarray(Image.open(tmp_path / "plain.png").convert("RGB"), int)
+    with_stills = np.asarray(Image.open(tmp_path / "stills.png").convert("RGB"), int)
+    assert with_stills.shape[0] > plain.shape[0] + credit_figure.STILL_PIXELS
+    middles = []
+    for colour in ((255, 0, 0), (0, 0, 255)):
+        rows, columns = np.nonzero((with_stills == colour).all(-1))
+        assert abs(len(rows) / credit_figure.STILL_PIXELS**2 - 1) < 0.05  # square, whole, its own size
+        middles.append(columns.mean())
+    # The axes' left and right ends, where steps 0 and 8 are
+    left, right = (credit_figure._LEFT, credit_figure._WIDTH - credit_figure._RIGHT)
+    np.testing.assert_allclose(middles, np.array([left, right]) * credit_figure.DPI, atol=2)
+
+
+def test_the_panel_draws_the_past_and_lists_the_order():
+    panel = credit_panel.Panel(
+        contribution=np.array([[1.0, 0.0], [0.0, 2.0]]),
+        order=np.array([[0, 1], [1, 0]]),
+        alive=np.array([[True, True], [True, True], [True, False]]),
+        names=["0 stalker", "1 zealot"],
+        size=(300, 420),
+    )
+    start, middle, end = (np.asarray(panel.draw(t), int) for t in range(3))
+    assert start.shape == (420, 300, 3)
+    first, second = credit_panel.colours(2)
+
+    def badge(image, colour):  # row of an agent's badge in the list, below the curves
+        rows = np.nonzero((image[340:, :40] == colour).all(-1))[0]
+        return rows.mean() if len(rows) else None
+
+    assert badge(start, first) < badge(start, second)
+    assert badge(middle, second) < badge(middle, first)
+    assert badge(end, second) is None  # the dead are faded
+    curves = [(image[:340] == first).all(-1).sum() for image in (start, middle, end)]
+    assert curves[0] < curves[1] < curves[2]
+
+
+def test_colours_are_as_many_as_agents():
+    assert [len(set(credit_panel.colours(n))) for n in (1, 10, 11, 27)] == [1, 10, 11, 27]

@@ -11,9 +11,10 @@ import seca_jax
 
 ROOT = Path(seca_jax.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
-# The wings from the ground up; one may import from its own floor and below
+# The wings from the ground up; one may import from its own floor and below. Names are plain data without
+# JAX, which the configuration is checked against: they stand on the ground floor whatever their wing.
 FLOORS = (
-    ("types", "arrays", "config"),
+    ("types", "arrays", "config", "credit.names"),
     ("networks", "credit", "envs"),
     ("experience",),
     ("algos",),
@@ -22,12 +23,14 @@ FLOORS = (
     ("train", "evaluate", "benchmark", "report"),
 )
 FLOOR = {wing: number for number, wings in enumerate(FLOORS) for wing in wings}
+PURE = [wing for wing in FLOORS[0] if "." in wing]
 ABOVE = {"wandb", "orbax", "hydra", "omegaconf", "matplotlib", "rich"}
 
 
-def wing(module):
-    """The wing of ``seca_jax.<wing>...``."""
-    return module.split(".")[1]
+def floor(module):
+    """The floor of ``seca_jax.<wing>...``, by the longest name that FLOORS has for it; 0 for the package."""
+    parts = module.split(".")[1:]
+    return next((FLOOR[n] for i in range(len(parts), 0, -1) if (n := ".".join(parts[:i])) in FLOOR), 0)
 
 
 def imported(path):
@@ -49,13 +52,11 @@ def imported(path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_point_one_way(path):
-    own = path.relative_to(ROOT).with_suffix("").parts[0]
-    if own == "__init__":
-        return
+    own = floor(".".join(["seca_jax", *path.relative_to(ROOT).with_suffix("").parts]))
     modules = imported(path)
-    above = {m for m in modules if m.startswith("seca_jax.") and FLOOR.get(wing(m), 0) > FLOOR[own]}
+    above = {m for m in modules if m.startswith("seca_jax.") and floor(m) > own}
     assert not above
-    if FLOOR[own] <= FLOOR["algos"]:
+    if own <= FLOOR["algos"]:
         assert ABOVE.isdisjoint(m.partition(".")[0] for m in modules)
 
 
@@ -65,4 +66,14 @@ def test_nothing_computes_at_import_time():
     code = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)\n"
     code += "from jax._src import xla_bridge\nsys.exit(bool(xla_bridge._backends))"
     done = subprocess.run([sys.executable, "-c", code, *modules], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_the_configuration_knows_does_not_need_jax():
+    """Help and bad input come at once."""
+    code = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(f'seca_jax.{name}')\n"
+    code += "sys.exit('jax' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "config.compose", *PURE], capture_output=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr

@@ -7,6 +7,7 @@ from typing import Any, Sequence
 
 from seca_jax import algos, envs
 from seca_jax.config.schema import Config, get, keys, steps_per_update
+from seca_jax.credit import names as orders
 
 
 class ConfigError(ValueError):
@@ -95,11 +96,10 @@ def check(config: Config) -> None:
     hidden = config.critic.hypernet_hidden
     if hidden != "paper" and not re.fullmatch(r"0*[1-9]\d*", hidden):
         raise ConfigError(f"critic.hypernet_hidden={hidden}: must be a whole number above 0, or paper")
-    order = config.credit.order
-    if order not in ("ig-episode", "prob", "entropy", "fixed") and not re.fullmatch(r"ig-0*[1-9]\d*", order):
-        raise ConfigError(
-            f"credit.order={order}: must be ig-episode, ig-<steps> (ig-1, ig-10, ...), prob, entropy or fixed"
-        )
+    try:
+        orders.parse(config.credit.order)
+    except ValueError as error:
+        raise ConfigError(f"credit.order={config.credit.order}: {error}") from None
     if config.seed + config.seeds > 2**31:
         raise ConfigError(f"seed={config.seed}: the last of {config.seeds} seeds must stay below 2147483648")
     if config.total_steps >= 2**31:

@@ -22,7 +22,7 @@ import summary
 from seca_jax.envs.smax import core, observation, scripted
 from seca_jax.envs.smax.battle import State, make_battle
 from seca_jax.envs.smax.scenarios import SCENARIOS, max_steps
-from seca_jax.evaluate import wilson
+from seca_jax.show import verdict
 
 AT_ONCE = 1000  # battles played side by side
 POLICIES = ("random", "focus_fire")
@@ -126,7 +126,7 @@ def markdown(rows: list[dict]) -> str:
         ours, theirs = row["core"], row["upstream"]
         rates = []
         for side in (ours, theirs):
-            low, high = wilson(round(side["win_rate"] * side["battles"]), side["battles"])
+            low, high = verdict.win_rate(round(side["win_rate"] * side["battles"]), side["battles"])
             rates.append(f"{side['win_rate']:.4f} ({low:.4f} to {high:.4f})")
         means = [f"{ours[key]:.3f} / {theirs[key]:.3f}" for key in ("return", "length")]
         scores = ", ".join(f"{value:+.1f}" for value in row["z"].values())

@@ -1,6 +1,6 @@
 """What curves add up to: final and best values with intervals, area, steps to a threshold; as tables.
 
-All intervals are 95 %, from a stratified bootstrap over seeds (10,000 draws, seed 0).
+All intervals are 95 %, from a stratified bootstrap over seeds.
 """
 
 import json
@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seca_jax.config.check import ConfigError
+from seca_jax.show import verdict
 
-DRAWS = 10_000
 LAST = 0.1  # share of the evaluations, the last ones, whose mean is the final value
 
 
@@ -64,19 +64,6 @@ def quartiles(curves: Curves) -> np.ndarray:
     return np.quantile(curves.values, (0.25, 0.5, 0.75), axis=0)
 
 
-def interval(scores: list[np.ndarray], statistic: Any) -> tuple[float, float]:
-    """Bootstrap interval of ``statistic`` over seeds.
-
-    Args:
-        scores: one array of a score per seed for each task; seeds are drawn within each.
-        statistic: [draws, total seeds] -> [draws].
-    """
-    random = np.random.default_rng(0)
-    drawn = [own[random.integers(0, len(own), (DRAWS, len(own)))] for own in scores]
-    low, high = np.quantile(statistic(np.concatenate(drawn, axis=1)), (0.025, 0.975))
-    return float(low), float(high)
-
-
 def mean(values: np.ndarray) -> np.ndarray:
     """Mean over the last axis."""
     return values.mean(axis=-1)
@@ -117,8 +104,12 @@ def short(steps: float) -> str:
 
 def with_interval(scores: np.ndarray) -> str:
     """Mean of a score per seed, and its interval."""
-    low, high = interval([scores], mean)
-    return f"{scores.mean():.2f} ({low:.2f} to {high:.2f})"
+    return _number(scores.mean(), verdict.over_seeds([scores], mean))
+
+
+def _number(value: float, interval: verdict.Interval | None) -> str:
+    """A value, and its interval where there is one: of a single seed there is none."""
+    return f"{value:.2f}" + (f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval else "")
 
 
 def markdown(rows: list[list[str]]) -> str:
@@ -156,9 +147,8 @@ def rows_over_maps(runs: dict[tuple[str, str], Curves]) -> list[list[str]]:
     for label in dict.fromkeys(label for _, label in runs):
         scores = [final(curves) for (_, own), curves in runs.items() if own == label]
         if len(scores) == len(tasks) > 1:
-            low, high = interval(scores, interquartile_mean)
             middle = interquartile_mean(np.concatenate(scores))
-            found.append([label, f"{middle:.2f} ({low:.2f} to {high:.2f})"])
+            found.append([label, _number(middle, verdict.over_seeds(scores, interquartile_mean))])
     return found
 
 
@@ -194,10 +184,10 @@ def _until(curves: Curves, last: float) -> Curves:
 def _difference(ours: np.ndarray, theirs: np.ndarray) -> str:
     """Difference of two means over seeds, and its interval."""
     count = len(ours)
-    low, high = interval(
+    interval = verdict.over_seeds(
         [ours, theirs], lambda x: x[..., :count].mean(axis=-1) - x[..., count:].mean(axis=-1)
     )
-    return f"{ours.mean() - theirs.mean():.2f} ({low:.2f} to {high:.2f})"
+    return _number(ours.mean() - theirs.mean(), interval)
 
 
 def costs(runs: dict[tuple[str, str], Curves], budgets: dict[str, dict[str, int]]) -> list[list[str]]:

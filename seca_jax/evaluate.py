@@ -5,7 +5,6 @@ the order in which credit was assigned in it.
 """
 
 import json
-import math
 import os
 import sys
 from dataclasses import dataclass, fields
@@ -18,8 +17,8 @@ from seca_jax.config.compose import parse
 from seca_jax.config.schema import key, replace
 
 CHUNK = 256  # episodes of one seed that run side by side: bounds memory however many are asked for
-Z95 = 1.959964  # standard normal quantile of a two-sided 95 % interval
 FILES = {"json": "evaluation.json", "gif": "battle.gif", "plot": "credit_order.png"}  # in the run's directory
+SUFFIXES = {"gif": (".gif",), "plot": (".png", ".svg", ".pdf")}  # what can be drawn
 
 
 @dataclass(frozen=True)
@@ -36,12 +35,9 @@ class Options:
     device: str = key("auto", "auto, cpu, gpu or tpu", choices=("auto", "cpu", "gpu", "tpu"))
 
 
-def wilson(wins: int, episodes: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a win rate: sensible at 0 and 1 and for few episodes too."""
-    rate, z2 = wins / episodes, Z95**2
-    middle = (rate + z2 / (2 * episodes)) / (1 + z2 / episodes)
-    half = Z95 * math.sqrt(rate * (1 - rate) / episodes + z2 / (4 * episodes**2)) / (1 + z2 / episodes)
-    return max(0.0, middle - half), min(1.0, middle + half)
+def named(words: list[str]) -> list[str]:
+    """The words, a bare directory among them read as ``run=<directory>``."""
+    return [word if "=" in word or not os.path.isdir(word) else f"run={word}" for word in words]
 
 
 def options(words: list[str]) -> Options:
@@ -50,11 +46,15 @@ def options(words: list[str]) -> Options:
     Raises:
         ConfigError: one line, saying what is wrong and what would be right.
     """
-    chosen = Options(**parse(words, Options))
+    chosen = Options(**parse(named(words), Options))
     for field in fields(Options):
         check_field(field.name, field.type, field.metadata, getattr(chosen, field.name))
     if not chosen.run:
         raise ConfigError("run=<directory> is required: which run to evaluate; --help lists all keys")
+    for name, suffixes in SUFFIXES.items():
+        given = getattr(chosen, name)
+        if given not in ("", "none") and Path(given).suffix.lower() not in suffixes:
+            raise ConfigError(f"{name}={given}: give a file that ends in {' or '.join(suffixes)}, or none")
     if chosen.seed != "best" and not chosen.seed.isdigit():
         raise ConfigError(f"seed={chosen.seed}: must be a seed of the run, or best")
     return chosen
@@ -104,30 +104,43 @@ def win_rates(env: Any, algorithm: Any, params: Any, seed: int, episodes: int) -
     return {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]}
 
 
-def summary(config: Any, episodes: int, results: dict[str, Any]) -> dict[str, Any]:
-    """The JSON document of an evaluation."""
+def summary(config: Any, step: int, episode_seed: int, results: dict[str, Any]) -> dict[str, Any]:
+    """The JSON document of an evaluation.
+
+    Args:
+        config: the run's.
+        step: of the checkpoint that played, environment steps of a seed.
+        episode_seed: of the episodes.
+        results: of :func:`win_rates`.
+    """
     import numpy as np
 
+    from seca_jax.show import verdict
+
+    episodes = results["won"].shape[1]
     wins = results["won"].sum(axis=1)
     seeds = [
         {
             "seed": config.seed + i,
             "win_rate": float(wins[i] / episodes),
-            "ci95": list(wilson(int(wins[i]), episodes)),
+            "ci95": list(verdict.win_rate(int(wins[i]), episodes)),
             "return": float(results["return"][i].mean()),
+            "length": float(results["length"][i].mean()),
         }
         for i in range(len(wins))
     ]
     return {
         "map": config.map,
         "algo": config.algo,
+        "step": step,
         "episodes": episodes,
+        "episode_seed": episode_seed,
         "seeds": seeds,
         "median_win_rate": float(np.median(wins / episodes)),
     }
 
 
-def table(document: dict[str, Any], lengths: Any) -> Any:
+def table(document: dict[str, Any]) -> Any:
     """The summary as a table for the terminal."""
     from rich import box
     from rich.table import Table
@@ -138,13 +151,13 @@ def table(document: dict[str, Any], lengths: Any) -> Any:
     )
     for name in ("seed", "win rate", "95 % interval", "return", "steps"):
         rows.add_column(name, justify="right")
-    for row, length in zip(document["seeds"], lengths, strict=True):
+    for row in document["seeds"]:
         low, high = row["ci95"]
         cells = (
             f"{row['win_rate']:.3f}",
             f"{low:.3f} to {high:.3f}",
             f"{row['return']:.3f}",
-            f"{length:.1f}",
+            f"{row['length']:.1f}",
         )
         rows.add_row(str(row["seed"]), *cells)
     rows.add_section()
@@ -261,8 +274,8 @@ def run(chosen: Options) -> None:
     about = f"{config.algo} on {config.map} after {step:,} steps of each of {config.seeds} seeds"
     console.print(f"{chosen.run}: {about}")
     results = win_rates(env, algorithm, params, chosen.episode_seed, chosen.episodes)
-    document = summary(config, chosen.episodes, results)
-    console.print(table(document, results["length"].mean(axis=1)))
+    document = summary(config, step, chosen.episode_seed, results)
+    console.print(table(document))
     if outputs["json"]:
         outputs["json"].write_text(json.dumps(document, indent=1) + "\n")
         console.print(f"numbers: {outputs['json']}")

@@ -14,7 +14,7 @@ from seca_jax.config import commands
 from seca_jax.config.check import ConfigError
 from seca_jax.config.compose import parse
 from seca_jax.config.schema import key
-from seca_jax.evaluate import output
+from seca_jax.evaluate import named, output
 from seca_jax.show.page import charts, html
 from seca_jax.show.page import run as run_page
 
@@ -34,6 +34,7 @@ def options(words: list[str]) -> tuple[list[str], Options]:
     Raises:
         ConfigError: one line, saying what is wrong and what would be right.
     """
+    words = named(words)
     chosen = Options(**parse(words, Options))
     # The one key that may be given again
     runs = [parse([word], Options)["run"] for word in words if word.startswith("run=")]

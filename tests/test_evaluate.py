@@ -14,16 +14,8 @@ from seca_jax.config.schema import Config, CreditConfig
 from seca_jax.envs.base import Environment
 from seca_jax.envs.smax import core
 from seca_jax.show import film
+from seca_jax.show.verdict import win_rate
 from seca_jax.types import Algorithm, Carry, Outcome, View
-
-
-@pytest.mark.parametrize(
-    ("wins", "episodes", "low", "high"),
-    # Tabulated values of Wilson's interval (Newcombe 1998, Table I, and Wilson's formula by hand).
-    [(0, 10, 0.0, 0.2775), (5, 10, 0.2366, 0.7634), (10, 10, 0.7225, 1.0), (81, 263, 0.2553, 0.3662)],
-)
-def test_wilson(wins, episodes, low, high):
-    np.testing.assert_allclose(evaluate.wilson(wins, episodes), (low, high), atol=6e-5)
 
 
 def coin_toss():
@@ -80,15 +72,18 @@ def test_the_document_has_the_promised_fields():
     results = {
         "won": np.array([[1, 1, 0, 0], [1, 1, 1, 0]], bool),
         "return": np.array([[2.0, 2, 0, 0], [2, 2, 2, 0]]),
+        "length": np.array([[20, 30, 10, 20], [10, 10, 10, 30]]),
     }
-    document = evaluate.summary(Config(map="3m", seed=7), 4, results)
+    document = evaluate.summary(Config(map="3m", seed=7), 320_000, 99, results)
     assert document == {
         "map": "3m",
         "algo": "seca",
+        "step": 320_000,
         "episodes": 4,
+        "episode_seed": 99,
         "seeds": [
-            {"seed": 7, "win_rate": 0.5, "ci95": list(evaluate.wilson(2, 4)), "return": 1.0},
-            {"seed": 8, "win_rate": 0.75, "ci95": list(evaluate.wilson(3, 4)), "return": 1.5},
+            {"seed": 7, "win_rate": 0.5, "ci95": list(win_rate(2, 4)), "return": 1.0, "length": 20.0},
+            {"seed": 8, "win_rate": 0.75, "ci95": list(win_rate(3, 4)), "return": 1.5, "length": 15.0},
         ],
         "median_win_rate": 0.625,
     }
@@ -111,9 +106,18 @@ def trained(tmp_path_factory):
 
 def test_a_run_is_evaluated_from_its_directory(trained, tmp_path, capsys):
     numbers = tmp_path / "numbers.json"
-    assert evaluate.main([f"run={trained}", "episodes=20", f"json={numbers}"]) == 0
+    assert evaluate.main([str(trained), "episodes=20", f"json={numbers}"]) == 0
     document = json.loads(numbers.read_text())
-    assert list(document) == ["map", "algo", "episodes", "seeds", "median_win_rate"]
+    assert list(document) == [
+        "map",
+        "algo",
+        "step",
+        "episodes",
+        "episode_seed",
+        "seeds",
+        "median_win_rate",
+    ]
+    assert document["step"] == 64 and document["episode_seed"] == 12345
     assert [row["seed"] for row in document["seeds"]] == [0, 1] and document["episodes"] == 20
     printed = capsys.readouterr().out
     assert "credit order (ig-episode" in printed and " > " in printed
@@ -133,7 +137,12 @@ def test_a_run_is_evaluated_from_its_directory(trained, tmp_path, capsys):
         (["run=RUN", "seed=2"], "seeds 0 to 1"),
         (["run=RUN", "seed=first"], "or best"),
         (["run=RUN", "json=/nowhere/numbers.json"], "cannot be written"),
-        (["run=RUN", "gif=/"], "is a directory"),
+        (["run=RUN", "json=/"], "is a directory"),
+        (["run=RUN", "gif=/"], "ends in .gif, or none"),
+        (["RUN", "gif=a.mp4"], "gif=a.mp4: give a file that ends in .gif, or none"),
+        (["RUN", "plot=a.gif"], "ends in .png or .svg or .pdf, or none"),
+        (["run="], "run=<directory> is required"),
+        (["nowhere"], "nowhere: expected key=value"),
         (["run=RUN", "order=ig-0"], "credit.order=ig-0: must be"),
     ],
 )

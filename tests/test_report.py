@@ -18,7 +18,7 @@ from seca_jax import report
 from seca_jax.config import compose
 from seca_jax.config.check import ConfigError
 from seca_jax.config.schema import Config, EvalConfig
-from seca_jax.evaluate import wilson
+from seca_jax.show import verdict
 from seca_jax.show.page import charts
 from seca_jax.show.page import run as run_page
 
@@ -98,7 +98,7 @@ def stored(
         (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in found))
     if evaluated:
         seeds = [
-            {"seed": seed, "win_rate": wins / 128, "ci95": wilson(wins, 128), "return": 1.5}
+            {"seed": seed, "win_rate": wins / 128, "ci95": verdict.win_rate(wins, 128), "return": 1.5}
             for seed, wins in ((0, 96), (1, 112))
         ]
         document = {"map": "3s_vs_5z", "algo": "seca", "episodes": 128, "seeds": seeds}

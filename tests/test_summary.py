@@ -70,13 +70,9 @@ def test_interquartile_mean_by_hand(summary):
     assert summary.interquartile_mean(np.array([1.0, 2, 6])) == pytest.approx(3)
 
 
-def test_bootstrap_interval(summary):
-    low, high = summary.interval([np.array([0.0, 1.0])], summary.mean)
-    assert (low, high) == (0.0, 1.0)  # each end has probability 1/4
-    assert summary.interval([np.full(5, 0.7)], summary.mean) == pytest.approx((0.7, 0.7))
-    # Drawn within tasks: a task's seeds never stand in for another's
-    low, high = summary.interval([np.zeros(3), np.ones(3)], summary.mean)
-    assert (low, high) == (0.5, 0.5)
+def test_a_single_seed_has_no_interval(summary):
+    assert summary.with_interval(np.array([0.5])) == "0.50"
+    assert summary.with_interval(np.array([0.0, 1.0])) == "0.50 (0.00 to 1.00)"
 
 
 def test_tables(summary, run):

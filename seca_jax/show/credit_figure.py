@@ -44,7 +44,7 @@ def credit(
     Pictures of the battle stand above the moments that they show.
 
     Args:
-        path: PNG to write.
+        path: file to write: PNG, SVG or PDF, as its name ends.
         contribution: [T, N] of the segment that starts at step t, Eq. 14.
         order: [T, N] agent indices, first assessed first.
         alive: [T + 1, N] bool; curves and places of the dead are faded.
@@ -82,7 +82,7 @@ def credit(
         left = _LEFT + middle * (_WIDTH - _LEFT - _RIGHT) - _STILL / 2
         place = (left / _WIDTH, 1 - (0.5 + 0.22 + _STILL) / height, _STILL / _WIDTH, _STILL / height)
         _still(figure.add_axes(place), upper, lower, still)
-    figure.savefig(path, dpi=DPI, format="png")
+    figure.savefig(path, dpi=DPI)
 
 
 def _still(axes: Any, upper: Any, lower: Any, still: Still) -> None:

@@ -12,6 +12,7 @@ from seca_jax.config.schema import Config
 from seca_jax.credit import attribution
 from seca_jax.envs.base import Environment
 from seca_jax.experience.rollout import Rollout
+from seca_jax.networks.agent import unroll
 from seca_jax.show import credit_figure, credit_panel
 from seca_jax.types import Algorithm
 
@@ -94,7 +95,7 @@ def assess(config: Config, env: Environment, params: actor_critic.Params, rollou
     @jax.jit
     def look(params, rollout):
         view = rollout.view
-        logits = agent.unroll(
+        logits = unroll(
             agent,
             params.actor,
             rollout.carry.hidden,
@@ -161,12 +162,12 @@ def stills(episode: Episode, *, map_name: str, order: np.ndarray, size: int) -> 
     from seca_jax.envs.smax.scenarios import SCENARIOS
     from seca_jax.show import battle
 
-    steps, battle = len(order), battle.one_battle(episode.frames)
+    steps, whole = len(order), battle.one_battle(episode.frames)
     colours = credit_panel.colours(order.shape[1])
     found = []
     for t in credit_figure.moments(steps):
         image = battle.still(
-            battle,
+            whole,
             t,
             order=order[min(t, steps - 1)],
             size=size,

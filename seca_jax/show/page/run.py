@@ -11,9 +11,9 @@ import yaml
 
 from seca_jax.config.check import ConfigError
 from seca_jax.config.schema import Config, keys
-from seca_jax.evaluate import FILES, wilson
+from seca_jax.evaluate import FILES
 from seca_jax.runtime import log as run_log
-from seca_jax.show import curves
+from seca_jax.show import curves, verdict
 from seca_jax.show.page import charts, html
 
 # (metrics drawn in a panel, its title, range of the vertical axis, logarithmic)
@@ -208,7 +208,7 @@ def final_table(run: Run) -> str:
         return ""
     seeds = []
     for seed, rate in sorted(final.items()):
-        interval = wilson(round(rate * episodes), episodes)
+        interval = verdict.win_rate(round(rate * episodes), episodes)
         seeds.append({"seed": seed, "win_rate": rate, "ci95": interval, "return": returns.get(seed, 0.0)})
     document = {"seeds": seeds, "episodes": episodes, "median_win_rate": statistics.median(final.values())}
     note = "From the last evaluation of training."

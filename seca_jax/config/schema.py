@@ -46,7 +46,9 @@ class EnvConfig:
         choices=("core", "upstream"),
     )
     observation: str = key(
-        "unit_list", "SMAX observation: unit_list or conic", choices=("unit_list", "conic")
+        "unit_list",
+        "SMAX observation: unit_list, or conic (as upstream, hides agent 0 from its team, shows the dead)",
+        choices=("unit_list", "conic"),
     )
     state: str = key(
         "scaled",

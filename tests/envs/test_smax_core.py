@@ -105,6 +105,25 @@ def test_restart_renews_the_ended_and_leaves_the_others():
         np.testing.assert_array_equal(a, b)
 
 
+def test_conic_observations_hide_agent_0_and_show_the_dead():
+    """Both upstream's: --help and the list of oddities tell of them."""
+    env = core.make("3m", observation="conic")
+
+    def seen_by_1(unit, x, health):
+        state = env.reset(jax.random.key(0), 1)
+        state = state.replace(
+            x=jnp.array([[8.0], [10.0], [8.0], [30.0], [30.0], [30.0]]).at[unit].set(x),
+            y=jnp.array([[16.0], [16.0], [20.0], [10.0], [16.0], [22.0]]),
+            health=state.health.at[unit].set(health),
+        )
+        return np.asarray(env.view(state).obs)[0, 1, :-10]  # without what it knows of itself
+
+    np.testing.assert_array_equal(seen_by_1(0, 8.0, 45.0), seen_by_1(0, 31.0, 45.0))
+    near, away, dead = seen_by_1(2, 8.0, 45.0), seen_by_1(2, 31.0, 45.0), seen_by_1(2, 8.0, 0.0)
+    assert near.any() and not away.any()
+    assert dead.any() and np.sum(near != dead) == 1, "a corpse, but for its health"
+
+
 def test_the_dead_may_only_stop_and_observe_nothing():
     env = core.make("3m")
     state = fast_jit(env.reset, static_argnums=1)(jax.random.key(0), 1)

@@ -79,7 +79,7 @@ def win_rates(env: Any, algorithm: Any, params: Any, seed: int, episodes: int) -
 
     Args:
         env: Environment.
-        algorithm: Algorithm made for it.
+        algorithm: Learner made for it.
         params: leaves [seeds, ...].
         seed: of the episodes.
         episodes: E, of each seed.
@@ -174,7 +174,7 @@ def pick(chosen: Options, config: Any, document: dict[str, Any]) -> int:
 
 
 def load(chosen: Options) -> tuple[Any, Any, Any, int, Any]:
-    """(config, Environment, Algorithm, step of the checkpoint, params [seeds, ...]) of the run.
+    """(config, Environment, Learner, step of the checkpoint, params [seeds, ...]) of the run.
 
     Raises:
         ConfigError: no run there, it is damaged, or it has no such seed.

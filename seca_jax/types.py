@@ -18,10 +18,13 @@ runner knows of it. ``terminated[t]`` and ``truncated[t]`` belong to transition 
 from step ``t`` to step ``t + 1``.
 """
 
-from typing import Any, Callable, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import jax
 from flax import struct
+
+if TYPE_CHECKING:
+    from seca_jax.experience.rollout import Rollout
 
 
 @struct.dataclass
@@ -51,11 +54,76 @@ class Carry:
     last_action: jax.Array  # [B, N] int32, -1 at an episode's start
 
 
-class Algorithm(NamedTuple):
-    """A learner, as the runner sees it: four pure functions over one environment.
+@struct.dataclass
+class Assessment:
+    """Who deserves what in one episode, as a learner's critic sees it."""
 
-    The state that ``init`` returns is a pytree with at least the fields ``params`` (what ``act``
-    takes), ``steps`` (int32 scalar, real environment steps so far) and ``updates`` (int32 scalar).
+    order: jax.Array  # [T, N] agent indices, first assessed first
+    contribution: jax.Array  # [T, N] of the segment from step t to t + 1 (Eq. 14)
+
+
+class State(Protocol):
+    """A learner's train state: a pytree with at least these fields."""
+
+    @property
+    def params(self) -> Any:
+        """What ``act`` and ``assess`` take."""
+
+    @property
+    def steps(self) -> jax.Array:
+        """int32 scalar, real environment steps so far."""
+
+    @property
+    def updates(self) -> jax.Array:
+        """int32 scalar, batches learned from."""
+
+
+class Init(Protocol):
+    def __call__(self, key: jax.Array) -> State:
+        """The train state that training starts from."""
+        ...
+
+
+class TrainStep(Protocol):
+    def __call__(self, state: Any) -> tuple[Any, dict[str, jax.Array]]:
+        """One update: (next train state, metrics), see :class:`Learner`."""
+        ...
+
+
+class Act(Protocol):
+    def __call__(
+        self, params: Any, carry: Carry, obs: jax.Array, avail: jax.Array, key: jax.Array, greedy: bool
+    ) -> tuple[jax.Array, Carry]:
+        """One decision of the team.
+
+        Args:
+            params: of the train state.
+            carry: what the agents remember, leaves [B, N, ...].
+            obs: [B, N, O].
+            avail: [B, N, A] bool.
+            key: consumed where the decision is drawn.
+            greedy: take the best action instead of drawing one; static.
+
+        Returns:
+            action [B, N] int32, always available; the next carry.
+        """
+        ...
+
+
+class InitialCarry(Protocol):
+    def __call__(self, num_envs: int) -> Carry:
+        """What the agents of ``num_envs`` fresh episodes remember."""
+        ...
+
+
+class Assess(Protocol):
+    def __call__(self, params: Any, rollout: "Rollout") -> Assessment:
+        """Order and contributions over one whole episode, leaves [T, 1, ...], as training would see it."""
+        ...
+
+
+class Learner(NamedTuple):
+    """A learner, as everything above it sees it: pure functions over one environment.
 
     ``train_step``'s metrics are float32 scalars. A key under ``sum/`` is a total over the update
     (``sum/episodes``, ``sum/wins``, ``sum/return``, ``sum/length``, over the episodes that ended
@@ -64,7 +132,8 @@ class Algorithm(NamedTuple):
     while losses and parameters are all finite.
     """
 
-    init: Callable[..., Any]  # key -> TrainState
-    train_step: Callable[..., Any]  # TrainState -> (TrainState, {name: scalar})
-    act: Callable[..., Any]  # (params, carry, obs, avail, key, greedy) -> (action [B, N], carry)
-    initial_carry: Callable[[int], Any]  # num_envs -> carry of fresh episodes
+    init: Init
+    train_step: TrainStep
+    act: Act
+    initial_carry: InitialCarry
+    assess: Assess | None = None  # None: the learner assigns credit in no order

@@ -12,7 +12,7 @@ from flax import struct
 
 from seca_jax.config.schema import Config
 from seca_jax.envs.base import Environment
-from seca_jax.types import Algorithm, Carry, Outcome, View
+from seca_jax.types import Carry, Learner, Outcome, View
 
 LENGTH = 3  # steps of every episode
 
@@ -57,7 +57,7 @@ class State:
     updates: jax.Array
 
 
-def make_algorithm(config: Config, env: Environment) -> Algorithm:
+def make_algorithm(config: Config, env: Environment) -> Learner:
     """A learner whose numbers depend on its whole past; actor.clip=N breaks at update N if draw > 0.5."""
 
     def init(key: jax.Array) -> State:
@@ -96,7 +96,7 @@ def make_algorithm(config: Config, env: Environment) -> Algorithm:
     def initial_carry(num_envs: int) -> Carry:
         return Carry(jnp.zeros((num_envs, 2, 1)), jnp.full((num_envs, 2), -1, jnp.int32))
 
-    return Algorithm(init, train_step, act, initial_carry)
+    return Learner(init, train_step, act, initial_carry)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from seca_jax.envs.base import Environment
 from seca_jax.envs.smax import core
 from seca_jax.show import film
 from seca_jax.show.verdict import win_rate
-from seca_jax.types import Algorithm, Carry, Outcome, View
+from seca_jax.types import Carry, Learner, Outcome, View
 
 
 def coin_toss():
@@ -52,7 +52,7 @@ def namer():
     def carry(n):
         return Carry(jnp.zeros((n, 1, 1)), jnp.zeros((n, 1), jnp.int32))
 
-    return Algorithm(init=None, train_step=None, act=act, initial_carry=carry)
+    return Learner(init=None, train_step=None, act=act, initial_carry=carry)
 
 
 def test_win_rates_of_every_seed_over_the_number_asked_for():

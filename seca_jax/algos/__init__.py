@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from seca_jax.config.schema import Config
     from seca_jax.envs.base import Environment
-    from seca_jax.types import Algorithm
+    from seca_jax.types import Learner
 
 ALGOS = {
     "seca": "seca_jax.algos.seca",
@@ -24,7 +24,7 @@ def names() -> list[str]:
     return list(ALGOS)
 
 
-def make(config: "Config", env: "Environment") -> "Algorithm":
+def make(config: "Config", env: "Environment") -> "Learner":
     """The learner that the configuration names, on ``env``.
 
     Raises:

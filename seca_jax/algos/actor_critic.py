@@ -16,13 +16,12 @@ from flax import struct
 from seca_jax.algos import critic
 from seca_jax.algos.critic import Evaluator
 from seca_jax.algos.minibatches import descend, optimiser, passes
-from seca_jax.arrays import in_pieces
+from seca_jax.arrays import all_finite, alongside, in_chunks, masked_mean
 from seca_jax.config.schema import Config
 from seca_jax.envs.base import Environment
 from seca_jax.experience import rollout as rollouts
-from seca_jax.experience.returns import alongside, masked_mean
 from seca_jax.networks.agent import Agent, agent_input, initial_carry, unroll
-from seca_jax.types import Algorithm, Carry
+from seca_jax.types import Carry, Learner
 
 ENTROPY_FLOOR = 1e-3  # nats; below it the adaptive term stops growing instead of dividing 0 by 0
 
@@ -65,7 +64,7 @@ class Credit:
     """What an aim is set by: the batch, from the fitted critic's point of view."""
 
     mixer: Callable = struct.field(pytree_node=False)  # what the critic reads -> its function of v
-    pieces: int = struct.field(pytree_node=False)  # in how many the batch's states are worked on
+    chunks: int = struct.field(pytree_node=False)  # in how many the batch's states are worked on
     reads: Any  # leaves [T, B, ...], what the critic reads: the state for f_phi
     policy: jax.Array  # [T, B, N, A]
     action: jax.Array  # [T, B, N, A] one-hot
@@ -75,7 +74,7 @@ class Credit:
         """``function(mixer, *trees)`` at the batch's states: the hypernetwork runs once for all that
         it evaluates there. Trees and result have leaves [T, B, ...]; it sees [rows, ...]."""
         trees = (self.reads, *trees)
-        return in_pieces(lambda part: function(self.mixer(part[0]), *part[1:]), trees, self.pieces)
+        return in_chunks(lambda part: function(self.mixer(part[0]), *part[1:]), trees, self.chunks)
 
 
 class Aim(NamedTuple):
@@ -170,7 +169,7 @@ def by_advantage(config: Config, assign: Assign) -> SetAim:
     return aim
 
 
-def make(config: Config, env: Environment, evaluator: Evaluator, set_aim: SetAim) -> Algorithm:
+def make(config: Config, env: Environment, evaluator: Evaluator, set_aim: SetAim) -> Learner:
     """The learner around a critic and an aim.
 
     Args:
@@ -301,7 +300,7 @@ def make(config: Config, env: Environment, evaluator: Evaluator, set_aim: SetAim
         fitted = state.params.critic
         credit = Credit(
             mixer=lambda part: evaluator.at(fitted, part),
-            pieces=evaluator.pieces(rollout.mask),
+            chunks=evaluator.chunks(rollout.mask),
             reads=reads,
             policy=jax.nn.softmax(logits),
             action=action,
@@ -328,8 +327,7 @@ def make(config: Config, env: Environment, evaluator: Evaluator, set_aim: SetAim
             updates=state.updates + 1,
         )
         metrics = {**totals, **critic_metrics, **aim.metrics, **actor_metrics}
-        sane = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves((state.params, metrics))]
-        metrics["finite"] = jnp.all(jnp.stack(sane)).astype(jnp.float32)
+        metrics["finite"] = all_finite((state.params, metrics))
         return state, metrics
 
-    return Algorithm(init, train_step, act, fresh_carry)
+    return Learner(init, train_step, act, fresh_carry)

@@ -9,7 +9,7 @@ from seca_jax.algos.critic import Evaluator
 from seca_jax.config.schema import Config
 from seca_jax.envs.base import Environment
 from seca_jax.networks.critic import CounterfactualCritic
-from seca_jax.types import Algorithm
+from seca_jax.types import Learner
 
 HIDDEN = 128  # width of the critic's two hidden layers, PyMARL's
 
@@ -57,7 +57,7 @@ def judge(value, policy: jax.Array, action: jax.Array) -> tuple[jax.Array, jax.A
     return q - value(action, policy), q
 
 
-def make(config: Config, env: Environment) -> Algorithm:
+def make(config: Config, env: Environment) -> Learner:
     """The COMA learner of a run."""
 
     def assign(credit):

@@ -6,10 +6,10 @@ from seca_jax.algos.critic import hypernetwork
 from seca_jax.config.schema import Config
 from seca_jax.credit import advantage
 from seca_jax.envs.base import Environment
-from seca_jax.types import Algorithm
+from seca_jax.types import Learner
 
 
-def make(config: Config, env: Environment) -> Algorithm:
+def make(config: Config, env: Environment) -> Learner:
     """The COMA-newArchi learner of a run."""
 
     def judge(mixer, policy, action):

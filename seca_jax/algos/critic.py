@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import optax
 
 from seca_jax.algos.minibatches import descend, passes
-from seca_jax.arrays import cut, in_pieces, num_pieces
+from seca_jax.arrays import alongside, cut, in_chunks, num_chunks
 from seca_jax.config.schema import Config
 from seca_jax.envs.base import Environment
 from seca_jax.experience import rollout as rollouts
-from seca_jax.experience.returns import alongside, td_lambda
+from seca_jax.experience.returns import td_lambda
 from seca_jax.networks.critic import make_critic
 
 
@@ -23,9 +23,9 @@ class Evaluator(NamedTuple):
     at: Callable  # (parameters, what it looks at [...]) -> (v [..., N, A] -> value [...] or [..., N])
     floats: int  # size of what it computes for one row of a batch
 
-    def pieces(self, mask: jax.Array) -> int:
-        """In how many pieces to work on a batch whose mask is [T, B]."""
-        return num_pieces(mask.shape[0], mask.shape[1] * self.floats)
+    def chunks(self, mask: jax.Array) -> int:
+        """In how many chunks to work on a batch whose mask is [T, B]."""
+        return num_chunks(mask.shape[0], mask.shape[1] * self.floats)
 
 
 def hypernetwork(config: Config, env: Environment) -> Evaluator:
@@ -62,8 +62,8 @@ def targets(
         [T, B], or [T, B, N] where the critic has a value for every agent.
     """
     reads = evaluator.reads(rollout.view, rollout.last_action())
-    value = in_pieces(
-        lambda part: evaluator.at(params, part[0])(part[1]), (reads, action), evaluator.pieces(rollout.mask)
+    value = in_chunks(
+        lambda part: evaluator.at(params, part[0])(part[1]), (reads, action), evaluator.chunks(rollout.mask)
     )
     tail_reads = evaluator.reads(rollout.tail, rollout.tail_carry.last_action)
     tail_value = evaluator.at(params, tail_reads)(tail_policy)
@@ -115,7 +115,7 @@ def fit(
 
         *_, y, mask = part
         nothing = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
-        total, _ = jax.lax.scan(add, nothing, cut(part, evaluator.pieces(mask)))
+        total, _ = jax.lax.scan(add, nothing, cut(part, evaluator.chunks(mask)))
         counted = jnp.sum(mask) * (y.size // mask.size)
         loss, gradient = jax.tree.map(lambda x: x / jnp.maximum(counted, 1), total)
         params, opt = descend(tx, gradient, opt, params, lr)

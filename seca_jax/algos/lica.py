@@ -6,10 +6,10 @@ import jax.numpy as jnp
 from seca_jax.algos import actor_critic
 from seca_jax.algos.actor_critic import Aim, Batch, Credit
 from seca_jax.algos.critic import Evaluator, hypernetwork
-from seca_jax.arrays import in_pieces
+from seca_jax.arrays import in_chunks
 from seca_jax.config.schema import Config
 from seca_jax.envs.base import Environment
-from seca_jax.types import Algorithm
+from seca_jax.types import Learner
 
 
 def through_critic(evaluator: Evaluator, credit: Credit) -> Aim:
@@ -23,7 +23,7 @@ def through_critic(evaluator: Evaluator, credit: Credit) -> Aim:
         # The hypernetwork's weights at all states would be the largest array of the update, so the
         # backward pass computes them again, piece by piece.
         evaluate = jax.checkpoint(lambda part: credit.mixer(part[0])(part[1]))
-        f = in_pieces(evaluate, (batch.data, jax.nn.softmax(logits)), evaluator.pieces(batch.mask))
+        f = in_chunks(evaluate, (batch.data, jax.nn.softmax(logits)), evaluator.chunks(batch.mask))
         # One value for all, in equal parts: the learner sums over agents.
         num_agents = logits.shape[-2]
         return jnp.broadcast_to(f[..., None] / num_agents, logits.shape[:-1])
@@ -31,7 +31,7 @@ def through_critic(evaluator: Evaluator, credit: Credit) -> Aim:
     return Aim(objective, credit.reads, {})
 
 
-def make(config: Config, env: Environment) -> Algorithm:
+def make(config: Config, env: Environment) -> Learner:
     """The LICA learner of a run."""
     critic = hypernetwork(config, env)
     return actor_critic.make(config, env, critic, lambda credit, y: through_critic(critic, credit))

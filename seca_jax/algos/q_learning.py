@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from seca_jax.arrays import all_finite
 from seca_jax.config.schema import Config
 from seca_jax.envs.base import Environment
 from seca_jax.experience import replay as memory
@@ -18,7 +19,7 @@ from seca_jax.experience import rollout as rollouts
 from seca_jax.experience.replay import Batch
 from seca_jax.networks.agent import MASKED, Agent, agent_input, initial_carry
 from seca_jax.networks.mixers import Utilities, unroll
-from seca_jax.types import Algorithm, Carry
+from seca_jax.types import Carry, Learner
 
 
 @struct.dataclass
@@ -79,7 +80,7 @@ def optimiser(config: Config) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(config.q.max_grad_norm), scale())
 
 
-def make(config: Config, env: Environment, method: Method) -> Algorithm:
+def make(config: Config, env: Environment, method: Method) -> Learner:
     """The learner around a method.
 
     Raises:
@@ -168,8 +169,7 @@ def make(config: Config, env: Environment, method: Method) -> Algorithm:
         copy = (state.updates + 1) * config.num_envs // config.q.target_interval > before
         totals = rollout.totals()
         metrics = {**totals, **jax.tree.map(jnp.mean, metrics), "epsilon": epsilon}
-        sane = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves((params, metrics))]
-        metrics["finite"] = jnp.all(jnp.stack(sane)).astype(jnp.float32)
+        metrics["finite"] = all_finite((params, metrics))
         return TrainState(
             params=params,
             target=jax.tree.map(lambda p, t: jnp.where(copy, p, t), params, state.target),
@@ -180,4 +180,4 @@ def make(config: Config, env: Environment, method: Method) -> Algorithm:
             updates=state.updates + 1,
         ), metrics
 
-    return Algorithm(init, train_step, act, fresh_carry)
+    return Learner(init, train_step, act, fresh_carry)

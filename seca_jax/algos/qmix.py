@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 
 from seca_jax.algos import q_learning
+from seca_jax.arrays import masked_mean
 from seca_jax.config.schema import Config
 from seca_jax.envs.base import Environment
-from seca_jax.experience.returns import masked_mean
 from seca_jax.networks.mixers import QMixer, best_actions, value_of
-from seca_jax.types import Algorithm
+from seca_jax.types import Learner
 
 
 def mixing(gamma: float, mix: Callable, init: Callable) -> q_learning.Method:
@@ -38,7 +38,7 @@ def mixing(gamma: float, mix: Callable, init: Callable) -> q_learning.Method:
     return q_learning.Method(init, loss)
 
 
-def make(config: Config, env: Environment) -> Algorithm:
+def make(config: Config, env: Environment) -> Learner:
     """The QMIX learner of a run."""
     mixer = QMixer(embed=config.q.mixing, hypernet=config.q.hypernet)
 

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 
 from seca_jax.algos import q_learning
+from seca_jax.arrays import masked_mean
 from seca_jax.config.schema import Config
 from seca_jax.envs.base import Environment
-from seca_jax.experience.returns import masked_mean
 from seca_jax.networks.mixers import JointQ, StateValue, best_actions, value_of
-from seca_jax.types import Algorithm
+from seca_jax.types import Learner
 
 # Weights of the two constraints beside the TD loss, PyMARL's.
 OPT, NOPT = 1.0, 0.1
@@ -67,6 +67,6 @@ def method(config: Config, env: Environment) -> q_learning.Method:
     return q_learning.Method(init, loss)
 
 
-def make(config: Config, env: Environment) -> Algorithm:
+def make(config: Config, env: Environment) -> Learner:
     """The QTRAN-base learner of a run."""
     return q_learning.make(config, env, method(config, env))

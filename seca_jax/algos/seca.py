@@ -11,7 +11,7 @@ from seca_jax.algos.critic import hypernetwork
 from seca_jax.config.schema import Config
 from seca_jax.credit import advantage, attribution, order
 from seca_jax.envs.base import Environment
-from seca_jax.types import Algorithm
+from seca_jax.types import Learner
 
 
 def contribution(credit: Credit, *, points: int, length: int | None, backward: bool = False) -> jax.Array:
@@ -35,7 +35,7 @@ def contribution(credit: Credit, *, points: int, length: int | None, backward: b
         points=points,
         mask=rollout.linked,
         stage=order.stages(rollout.age, rollout.episode, length),
-        pieces=credit.pieces,
+        chunks=credit.chunks,
     )
     return -c if backward else c
 
@@ -60,7 +60,7 @@ def make_order(config: Config) -> Callable[[Credit], jax.Array]:
     return by_path
 
 
-def make(config: Config, env: Environment) -> Algorithm:
+def make(config: Config, env: Environment) -> Learner:
     """The SeCA learner of a run."""
     place = make_order(config)
 

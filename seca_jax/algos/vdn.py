@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from seca_jax.algos import q_learning, qmix
 from seca_jax.config.schema import Config
 from seca_jax.envs.base import Environment
-from seca_jax.types import Algorithm
+from seca_jax.types import Learner
 
 
 def total(params: dict, q: jax.Array, state: jax.Array) -> jax.Array:
@@ -15,6 +15,6 @@ def total(params: dict, q: jax.Array, state: jax.Array) -> jax.Array:
     return jnp.sum(q, axis=-1)
 
 
-def make(config: Config, env: Environment) -> Algorithm:
+def make(config: Config, env: Environment) -> Learner:
     """The VDN learner of a run."""
     return q_learning.make(config, env, qmix.mixing(config.gamma, total, lambda key: {}))

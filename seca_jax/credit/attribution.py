@@ -5,7 +5,7 @@ from typing import Callable
 import jax
 import jax.numpy as jnp
 
-from seca_jax.arrays import in_pieces
+from seca_jax.arrays import in_chunks
 
 
 def segment_contribution(
@@ -14,13 +14,13 @@ def segment_contribution(
     state: jax.Array,
     *,
     points: int,
-    pieces: int = 1,
+    chunks: int = 1,
 ) -> jax.Array:
     """Contribution of every agent on each straight segment (s_t, pi_t) -> (s_{t+1}, pi_{t+1}).
 
         c^a_t = sum_j (1/K) sum_k df/dpi^a_j (at point k) * (pi^a_{t+1,j} - pi^a_{t,j})
 
-    Points are the midpoints of K equal pieces, so that the sum is exact where f is quadratic along
+    Points are the midpoints of K equal chunks, so that the sum is exact where f is quadratic along
     the segment. The state moves along the path; the gradient is taken with respect to pi alone.
 
     Args:
@@ -28,7 +28,7 @@ def segment_contribution(
         policy: [T, B, N, A].
         state: [T, B, S].
         points: K >= 1.
-        pieces: work on so many parts of the T steps one after the other; divides T.
+        chunks: work on so many parts of the T steps one after the other; divides T.
 
     Returns:
         [T - 1, B, N].
@@ -50,7 +50,7 @@ def segment_contribution(
         # times the largest array of the update.
         return jnp.mean(jax.lax.map(at, alphas), axis=0)
 
-    return in_pieces(contribution, (policy, state, step, move), pieces)[:-1]
+    return in_chunks(contribution, (policy, state, step, move), chunks)[:-1]
 
 
 def path_contribution(
@@ -61,7 +61,7 @@ def path_contribution(
     points: int,
     mask: jax.Array,
     stage: jax.Array,
-    pieces: int = 1,
+    chunks: int = 1,
 ) -> jax.Array:
     """Contribution of every agent over the stage that each step belongs to (Eq. 14).
 
@@ -74,12 +74,12 @@ def path_contribution(
             (across an episode's end, padding) take no part.
         stage: [T, B] integer label of each step's stage; a segment belongs to the stage of its
             first step.
-        pieces: see :func:`segment_contribution`.
+        chunks: see :func:`segment_contribution`.
 
     Returns:
         [T, B, N]: for every step the summed contribution of its stage.
     """
-    segment = segment_contribution(evaluate, policy, state, points=points, pieces=pieces)
+    segment = segment_contribution(evaluate, policy, state, points=points, chunks=chunks)
     segment = jnp.where(mask[..., None], segment, 0.0)
     same = (stage[:, None] == stage[None, :-1]).astype(segment.dtype)  # [T, T - 1, B]
     return jnp.einsum("tsb,sbn->tbn", same, segment)

@@ -18,6 +18,7 @@ from typing import Any, Callable, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from seca_jax.arrays import select_rows
 from seca_jax.envs.base import Environment
 from seca_jax.envs.quietly import jaxmarl
 from seca_jax.types import Outcome, View
@@ -111,11 +112,8 @@ def make(name: str) -> Environment:
         )
         return states, outcome
 
-    def select(mask, a, b):
-        return jax.tree.map(lambda x, y: jnp.where(mask.reshape(-1, *[1] * (x.ndim - 1)), x, y), a, b)
-
     def restart(key, states, ended):
-        return select(ended, reset(key, ended.shape[0]), states)
+        return select_rows(ended, reset(key, ended.shape[0]), states)
 
     shapes = jax.eval_shape(lambda: view(reset(jax.random.key(0), 1)))
     return Environment(
@@ -130,5 +128,5 @@ def make(name: str) -> Environment:
         step=step,
         view=view,
         restart=restart,
-        select=select,
+        select=select_rows,
     )

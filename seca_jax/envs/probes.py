@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from seca_jax.arrays import select_rows
 from seca_jax.envs.base import Environment
 from seca_jax.types import Outcome, View
 
@@ -120,11 +121,8 @@ def make(name: str) -> Environment:
             won=terminated & (reward >= game.best - 1e-6),
         )
 
-    def select(mask, a, b):
-        return jax.tree.map(lambda x, y: jnp.where(mask.reshape(-1, *[1] * (x.ndim - 1)), x, y), a, b)
-
     def restart(key, state, ended):
-        return select(ended, reset(key, ended.shape[0]), state)
+        return select_rows(ended, reset(key, ended.shape[0]), state)
 
     features = jax.eval_shape(game.private, jax.random.key(0)).shape[-1]
     return Environment(
@@ -139,5 +137,5 @@ def make(name: str) -> Environment:
         step=step,
         view=view,
         restart=restart,
-        select=select,
+        select=select_rows,
     )

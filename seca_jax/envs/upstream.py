@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from seca_jax.arrays import select_rows
 from seca_jax.envs.base import Environment
 from seca_jax.envs.quietly import jaxmarl
 from seca_jax.envs.smax.battle import make_battle
@@ -109,14 +110,8 @@ def make(
             won=ally & ~enemy,
         )
 
-    def select(mask, a, b):
-        def pick(x, y):
-            return jnp.where(mask.reshape(-1, *[1] * (x.ndim - 1)), x, y)
-
-        return jax.tree.map(pick, a, b)
-
     def restart(key, battles, ended):
-        return select(ended, reset(key, ended.shape[0]), battles)
+        return select_rows(ended, reset(key, ended.shape[0]), battles)
 
     ours = make_battle(SCENARIOS[map_name], limit)
 
@@ -148,6 +143,6 @@ def make(
         step=step,
         view=view,
         restart=restart,
-        select=select,
+        select=select_rows,
         frame=frame,
     )

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from seca_jax.arrays import alongside
 from seca_jax.config.schema import Config
 from seca_jax.envs.base import Environment
 from seca_jax.experience.rollout import Rollout, anywhere
@@ -109,8 +110,7 @@ def pack(rollout: Rollout, num_actions: int) -> Episode:
 
     def world(x: jax.Array, tail: jax.Array) -> jax.Array:
         kept = x[row, jnp.arange(num_envs)]
-        shape = (*after_cut.shape, *[1] * (x.ndim - 2))
-        return jnp.moveaxis(jnp.where(after_cut.reshape(shape), tail[1], kept), 1, 0)
+        return jnp.moveaxis(jnp.where(alongside(after_cut, kept), tail[1], kept), 1, 0)
 
     small = np.min_scalar_type(-num_actions)
     return Episode(

@@ -1,12 +1,9 @@
-"""TD(lambda) targets and masked means."""
+"""TD(lambda) targets."""
 
 import jax
 import jax.numpy as jnp
 
-
-def alongside(x: jax.Array, value: jax.Array) -> jax.Array:
-    """``x`` [T, B] with axes of length 1 added, to broadcast with ``value`` [T, B] or [T, B, N]."""
-    return x.reshape(*x.shape, *[1] * (value.ndim - x.ndim))
+from seca_jax.arrays import alongside
 
 
 def td_lambda(
@@ -48,13 +45,3 @@ def td_lambda(
     steps = (*(alongside(x, next_value) for x in (reward, terminated, truncated)), next_value)
     _, y = jax.lax.scan(backward, next_value[-1], steps, reverse=True)
     return y
-
-
-def masked_mean(x: jax.Array, mask: jax.Array) -> jax.Array:
-    """Mean of ``x`` where ``mask``; 0 where nothing is selected. Shapes broadcast.
-
-    What is masked out may be NaN: it takes no part, in the gradient neither.
-    """
-    mask = jnp.broadcast_to(mask, x.shape)
-    total = jnp.sum(jnp.where(mask, x, 0.0))
-    return total / jnp.maximum(jnp.sum(mask), 1)

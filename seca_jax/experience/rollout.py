@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from seca_jax.arrays import alongside, select_rows
 from seca_jax.envs.base import Environment
-from seca_jax.experience.returns import alongside
 from seca_jax.networks.agent import fresh_where
 from seca_jax.types import Carry, View
 
@@ -75,7 +75,7 @@ class Rollout:
         return jnp.where(self.start[..., None], -1, before)
 
     def totals(self) -> dict[str, jax.Array]:
-        """The ``sum/`` metrics of :class:`~seca_jax.types.Algorithm`."""
+        """The ``sum/`` metrics of :class:`~seca_jax.types.Learner`."""
         ended = self.ended
         return {
             "sum/steps": jnp.sum(self.mask, dtype=jnp.float32),
@@ -136,10 +136,7 @@ def _advance(env: Environment, policy: Policy, params: Any, stream: Stream, key:
 def _keep(env: Environment, mask: jax.Array, new: tuple, old: tuple) -> tuple:
     """(env state, carry) of ``new`` where ``mask`` [B]."""
 
-    def pick(a, b):
-        return jnp.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b)
-
-    return env.select(mask, new[0], old[0]), jax.tree.map(pick, new[1], old[1])
+    return env.select(mask, new[0], old[0]), select_rows(mask, new[1], old[1])
 
 
 def _finish(env: Environment, carry: Any, records: dict, mask: jax.Array, tails: list, slot: jax.Array):

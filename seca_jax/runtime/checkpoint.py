@@ -20,7 +20,7 @@ from seca_jax.config.check import ConfigError
 from seca_jax.config.compose import load
 from seca_jax.config.schema import Config
 from seca_jax.runtime.devices import is_key
-from seca_jax.types import Algorithm
+from seca_jax.types import Learner
 
 DIRECTORY = "checkpoints"
 
@@ -199,7 +199,7 @@ def restore(run_dir: str | os.PathLike, abstract: Any) -> tuple[int, Any]:
         raise ConfigError(f"{path}: {error}") from None
 
 
-def load_run(run_dir: str | os.PathLike, algorithm: Algorithm | None = None) -> tuple[Config, int, Any]:
+def load_run(run_dir: str | os.PathLike, algorithm: Learner | None = None) -> tuple[Config, int, Any]:
     """A trained run: its config, the step of its newest checkpoint, and the parameters.
 
     Args:

@@ -25,7 +25,7 @@ from seca_jax.runtime import checkpoint, log
 from seca_jax.runtime.devices import SeedAxis
 from seca_jax.runtime.interrupt import EXIT_INTERRUPTED
 from seca_jax.show import curves
-from seca_jax.types import Algorithm
+from seca_jax.types import Learner
 
 EXIT_DONE, EXIT_NON_FINITE, EXIT_NOT_SAVED = 0, 3, 4
 SLICE_S = 2.0  # longest wait between a signal and the reaction to it, roughly
@@ -42,7 +42,7 @@ class Tally:
     broken_at: jax.Array  # int32, steps after the first non-finite update, -1 while there is none
 
 
-def fresh_tally(algorithm: Algorithm, state: Any) -> Tally:
+def fresh_tally(algorithm: Learner, state: Any) -> Tally:
     """An empty tally that starts at ``state``."""
     _, metrics = jax.eval_shape(algorithm.train_step, state)
     return Tally(
@@ -53,7 +53,7 @@ def fresh_tally(algorithm: Algorithm, state: Any) -> Tally:
     )
 
 
-def make_chunk(algorithm: Algorithm) -> Callable[..., tuple[Any, Tally]]:
+def make_chunk(algorithm: Learner) -> Callable[..., tuple[Any, Tally]]:
     """``(state, tally, n) -> (state, tally)`` after ``n`` updates of one seed.
 
     ``n`` is traced: one compiled program serves slices of any length.
@@ -91,7 +91,7 @@ class Program:
         line_steps: a line of metrics.jsonl is written when all seeds have passed a multiple of these steps.
     """
 
-    def __init__(self, config: Config, env: Environment, algorithm: Algorithm, devices: list) -> None:
+    def __init__(self, config: Config, env: Environment, algorithm: Learner, devices: list) -> None:
         self.seeds = np.arange(config.seed, config.seed + config.seeds)
         axis = SeedAxis(devices, config.seeds)
         self.place, self.fetch = axis.place, axis.fetch

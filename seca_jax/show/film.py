@@ -14,7 +14,7 @@ from seca_jax.envs.base import Environment
 from seca_jax.experience.rollout import Rollout
 from seca_jax.networks.agent import unroll
 from seca_jax.show import credit_figure, credit_panel
-from seca_jax.types import Algorithm
+from seca_jax.types import Learner
 
 
 class Episode(NamedTuple):
@@ -34,7 +34,7 @@ class Assessment(NamedTuple):
     contribution: np.ndarray  # [T, N] of the segment from step t to t + 1 (Eq. 14); the last row is 0
 
 
-def play(env: Environment, algorithm: Algorithm, params: Any, key: jax.Array) -> Episode:
+def play(env: Environment, algorithm: Learner, params: Any, key: jax.Array) -> Episode:
     """One whole greedy episode; ``params`` of one seed."""
 
     @jax.jit
@@ -106,7 +106,7 @@ def assess(config: Config, env: Environment, params: actor_critic.Params, rollou
         )
         credit = actor_critic.Credit(
             mixer=lambda state: critic.at(params.critic, state),
-            pieces=1,
+            chunks=1,
             reads=view.state,
             policy=jax.nn.softmax(logits),
             action=jax.nn.one_hot(rollout.action, env.num_actions),

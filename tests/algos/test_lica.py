@@ -9,7 +9,7 @@ import numpy as np
 from seca_jax.algos import lica
 from seca_jax.algos.actor_critic import Batch, Credit
 from seca_jax.algos.critic import Evaluator
-from seca_jax.arrays import PIECE
+from seca_jax.arrays import CHUNK
 
 T, B, N, A = 4, 2, 3, 3
 
@@ -25,12 +25,12 @@ def test_gradient_is_that_of_the_expected_value_where_the_critic_is_linear(monke
         at=lambda params, s: lambda v: params * jnp.sum(s.reshape(v.shape) * v, axis=(-2, -1)),
         floats=1,
     )
-    monkeypatch.setitem(PIECE, jax.default_backend(), B)  # a piece for every step
+    monkeypatch.setitem(CHUNK, jax.default_backend(), B)  # a piece for every step
     mask = jnp.ones((T, B), bool)
-    assert evaluator.pieces(mask) == T
+    assert evaluator.chunks(mask) == T
     credit = Credit(
         mixer=lambda s: evaluator.at(2.0, s),
-        pieces=1,
+        chunks=1,
         reads=jnp.asarray(state),
         policy=None,
         action=None,

@@ -139,7 +139,7 @@ def credit():
         slot=jnp.zeros(T, jnp.int32),
     )
     return actor_critic.Credit(
-        mixer=mixer, pieces=3, reads=batch.view.state, policy=policy, action=action, rollout=batch
+        mixer=mixer, chunks=3, reads=batch.view.state, policy=policy, action=action, rollout=batch
     )
 
 

@@ -190,7 +190,7 @@ def test_battles_computed_in_parts_are_the_same(monkeypatch):
     state = env.reset(jax.random.key(0), 6)
     action = jax.random.randint(jax.random.key(1), (6, env.num_agents), 0, 5)
     whole = fast_jit(lambda: env.step(jax.random.key(2), state, action))()
-    monkeypatch.setattr(core, "num_pieces", lambda length, floats, limits: 3)
+    monkeypatch.setattr(core, "num_chunks", lambda length, floats, limits: 3)
     parts = fast_jit(lambda: env.step(jax.random.key(2), state, action))()
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)

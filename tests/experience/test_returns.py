@@ -1,11 +1,11 @@
-"""TD(lambda) against a NumPy loop from Eq. 10, hand-computed numbers and its two limits; masked means."""
+"""TD(lambda) against a NumPy loop from Eq. 10, hand-computed numbers and its two limits."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seca_jax.experience.returns import masked_mean, td_lambda
+from seca_jax.experience.returns import td_lambda
 
 
 def loop(reward, terminated, truncated, next_value, gamma, lam):
@@ -120,16 +120,3 @@ def test_gamma_and_lambda_may_be_traced():
     for gamma, lam in ((0.9, 0.8), (0.5, 0.1)):
         expected = loop(reward, terminated, truncated, next_value, gamma, lam)
         np.testing.assert_allclose(compiled(gamma, lam), expected, rtol=2e-5, atol=2e-5)
-
-
-def test_masked_mean_counts_only_what_the_mask_keeps():
-    x = jnp.array([[1.0, 2.0], [30.0, 4.0]])
-    np.testing.assert_allclose(masked_mean(x, jnp.array([[True, True], [False, True]])), 7 / 3, rtol=1e-6)
-    np.testing.assert_allclose(masked_mean(x, jnp.ones_like(x, bool)), 37 / 4, rtol=1e-6)
-
-
-def test_masked_mean_of_nothing_is_zero_with_a_finite_gradient():
-    nothing = jnp.zeros(3, bool)
-    assert masked_mean(jnp.ones(3), nothing) == 0.0
-    gradient = jax.grad(lambda x: masked_mean(x, nothing))(jnp.ones(3))
-    np.testing.assert_array_equal(gradient, np.zeros(3))

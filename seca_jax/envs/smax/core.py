@@ -5,7 +5,7 @@ import difflib
 import jax
 import jax.numpy as jnp
 
-from seca_jax.arrays import num_pieces
+from seca_jax.arrays import num_chunks
 from seca_jax.envs.base import Environment
 from seca_jax.envs.smax import observation as views
 from seca_jax.envs.smax import opponent as heuristic
@@ -70,7 +70,7 @@ def transition_in_parts(
 ) -> tuple[State, Outcome]:
     """:func:`transition`, so many battles at a time as fit a CPU's cache with all pairs of their units."""
     num_envs = action.shape[0]
-    parts = num_pieces(num_envs, battle.num_units**2, PAIRS)
+    parts = num_chunks(num_envs, battle.num_units**2, PAIRS)
     if parts == 1:
         return transition(battle, state, action, noise)
 

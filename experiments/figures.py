@@ -186,6 +186,11 @@ def settings(run: Run, scale: str) -> tuple[str, ...]:
     return (*own, f"total_steps={steps(run.map, scale)}")
 
 
+def command(run: Run, scale: str) -> list[str]:
+    """The words of a run's training command, but for ``out``."""
+    return [f"map={run.map}", *run.words, *settings(run, scale)]
+
+
 def scaled(figure: str) -> bool:
     """Whether the figure's budgets depend on the scale."""
     runs = each_once(FIGURES[figure]).values()

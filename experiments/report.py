@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import draw
+import store
 import summary
 from figures import FIGURES, SCALES, Panel, Run, asked, each_once, looks, scaled
 
@@ -25,7 +26,10 @@ Key = tuple[str, str]  # map and name of a run: panels may share one
 
 def scales_stored(figure: str, results: Path) -> list[str]:
     """Scales that have stored runs of the figure, the one with the most of them first."""
-    counts = {name: len([*(results / figure / name).glob("*/*/metrics.jsonl")]) for name in SCALES}
+    counts = {}
+    for name in SCALES:
+        with store.opened(results, figure, name) as place:
+            counts[name] = len([*place.glob("*/*/metrics.jsonl")])
     return sorted((name for name, count in counts.items() if count), key=lambda name: -counts[name])
 
 
@@ -73,8 +77,15 @@ def render(figure: str, scale: str, results: Path) -> str:
 
     Raises:
         ConfigError: nothing has been trained for it, or what is stored is damaged.
+        OSError: the archive is damaged.
     """
-    place, panels = results / figure / scale, FIGURES[figure]
+    with store.opened(results, figure, scale) as place:
+        return render_runs(figure, scale, results, place)
+
+
+def render_runs(figure: str, scale: str, results: Path, place: Path) -> str:
+    """The page about runs that lie in ``place``; raises ConfigError."""
+    panels = FIGURES[figure]
     runs, missing = read(place, panels)
     command = f"python experiments/run.py {figure}" + (f" scale={scale}" if scaled(figure) else "")
     if not runs:
@@ -97,6 +108,7 @@ def render(figure: str, scale: str, results: Path) -> str:
                 run_page.differences(stored, [run.label for run in own]),
             ]
     names = ", ".join(f"{run.label} on {run.map}" for run in missing)
+    columns, *other = draw.outdated(place, scale, panels) or [[]]
     body = (
         html.heading(title)
         + html.paragraph("Trained, and continued where it stopped, by", "soft")
@@ -118,6 +130,7 @@ def render(figure: str, scale: str, results: Path) -> str:
             tables(draw.tables(figure, found, drawn), panels, idents),
         )
         + html.section("Configurations compared", *differing)
+        + (html.section("Configured otherwise today", html.table(columns, other)) if other else "")
         + html.section("The runs", report.details(list(runs.values()), [labels[key] for key in runs]))
         + html.footer("Made by experiments/report.py; this file loads nothing from elsewhere.")
     )

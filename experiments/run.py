@@ -2,18 +2,19 @@
 
     python experiments/run.py figure2
     python experiments/run.py figure5 scale=tiny maps=2s3z,3s_vs_5z runs=seca,coma wandb.mode=disabled
+    python experiments/run.py figure5 scale=tiny runs=lica remove=true
 
 scale=tiny|small|full|paper chooses the budget of figures 4 and 5 (small unless given), maps= and runs= some
 of the figure's maps and learners. Further key=value words go to every training run; python -m
-seca_jax.train --help lists them. A finished run's configuration, metrics, command and curves are copied to
-experiments/results/<figure>/<scale>/<map>/<run>/, which experiments/draw.py draws; what is not finished
-lies in runs/. Figures: FIGURES.
+seca_jax.train --help lists them. A finished run's configuration, command, metrics and evaluation are stored
+in experiments/results/<figure>-<scale>.zip, which experiments/draw.py draws; what is not finished lies in
+runs/<figure>/<scale>/<map>/<run>/. remove=true takes the chosen runs out of both and trains nothing, so that
+the next command trains them anew. Figures: FIGURES.
 
 Exit status: 0 done, 2 bad input, 130 interrupted after saving (the same command goes on), else the highest
 of the runs that failed; a failed run does not cost the others.
 """
 
-import os
 import shutil
 import signal
 import subprocess
@@ -22,7 +23,9 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from figures import FIGURES, SCALES, Run, asked, each_once, scaled, settings
+import figures
+import store
+from figures import FIGURES, SCALES, Run, asked, each_once, scaled
 
 from seca_jax.config import commands, compose
 from seca_jax.config.check import ConfigError, check, one_of, unread
@@ -31,8 +34,6 @@ from seca_jax.runtime.interrupt import EXIT_INTERRUPTED
 from seca_jax.show.page.run import CHECKPOINTS
 
 RESULTS = Path(__file__).parent / "results"
-NEEDED = ("config.yaml", "metrics.jsonl")  # a run that has them is done
-KEPT = (*NEEDED, "curves.png")
 OWN_WORDS = ("map", "out", "name", "resume", "total_steps")  # nobody else's affair
 
 
@@ -40,7 +41,7 @@ class Job(NamedTuple):
     """A run of a figure, and what is to be done about it."""
 
     run: Run
-    place: Path  # where its results are kept
+    archive: Path  # where its results are stored
     out: Path  # where it trains
     words: list[str]  # of the training command; none: it is done
     state: str  # in words
@@ -73,19 +74,24 @@ def plan(figure: str, scale: str, options: dict[str, str]) -> list[Job]:
     extra = [f"{name}={value}" for name, value in options.items()]
     values = compose.parse(extra)
     jobs = []
-    for run in runs:
-        part = Path(figure) / scale / run.map / run.name
-        place, out = RESULTS / part, Path("runs") / part
-        words = [f"map={run.map}", *run.words, *settings(run, scale), *extra, f"out={out}"]
-        config, state = compose.compose(compose.parse(words)), "training"
-        check(config)
-        if all((place / name).exists() for name in NEEDED):
-            words, state = [], "done" + check_stored(place, values, config)
-        elif resumable(out):
-            words, state = [f"resume={out}", *extra], "continuing"
-            compose.resumed(compose.parse(words))
-        jobs.append(Job(run, place, out, words, state))
+    with store.opened(RESULTS, figure, scale) as stored:
+        for run in runs:
+            out = out_of(figure, scale, run)
+            words = [*figures.command(run, scale), *extra, f"out={out}"]
+            config, state = compose.compose(compose.parse(words)), "training"
+            check(config)
+            if store.done(place := stored / run.map / run.name):
+                words, state = [], "done" + check_stored(run, place, values, config)
+            elif resumable(out):
+                words, state = [f"resume={out}", *extra], "continuing"
+                compose.resumed(compose.parse(words))
+            jobs.append(Job(run, store.archive(RESULTS, figure, scale), out, words, state))
     return jobs
+
+
+def out_of(figure: str, scale: str, run: Run) -> Path:
+    """Where a run trains."""
+    return Path("runs") / figure / scale / run.map / run.name
 
 
 def resumable(out: Path) -> bool:
@@ -93,11 +99,12 @@ def resumable(out: Path) -> bool:
     return any(path.name.isdigit() for path in (out / CHECKPOINTS).glob("*"))
 
 
-def check_stored(place: Path, values: dict[str, Any], config: Config) -> str:
+def check_stored(run: Run, place: Path, values: dict[str, Any], config: Config) -> str:
     """What to say of a stored run; raises ConfigError if the words ask for another than that.
 
     Args:
-        place: where it is kept.
+        run: which.
+        place: where it lies.
         values: what the words say, by key.
         config: what a new run would have.
     """
@@ -106,14 +113,10 @@ def check_stored(place: Path, values: dict[str, Any], config: Config) -> str:
         own = get(stored, name)
         if name not in compose.FREE_ON_RESUME and own != value and not unread(name, stored.algo):
             raise ConfigError(
-                f"{name}={value}: {place} was trained with {name}={own}; choose others by maps= and runs=, "
-                "or remove that directory to train the run anew"
+                f"{name}={value}: the stored {run.name} on {run.map} was trained with {name}={own}; choose "
+                "others by maps= and runs=, or remove it by remove=true to train it anew"
             )
-    other = [
-        f"{name}={get(stored, name)}"
-        for name in ("seeds", "total_steps")
-        if get(stored, name) != get(config, name)
-    ]
+    other = store.differences(place, config)
     return f", but with {', '.join(other)}" if other else ""
 
 
@@ -126,7 +129,7 @@ def train(job: Job) -> int:
         try:
             keep(job)
         except OSError as error:
-            print(f"error: {job.place}: results could not be kept ({error})", file=sys.stderr)
+            print(f"error: {job.archive}: results could not be kept ({error})", file=sys.stderr)
             return 4
     return status
 
@@ -151,22 +154,40 @@ def call(command: list[str]) -> int:
 
 
 def keep(job: Job) -> None:
-    """Copies a finished run's results, all at once; raises OSError."""
-    draft = job.place.with_name(job.place.name + ".tmp")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    for name in KEPT:
-        if name in NEEDED or (job.out / name).exists():
-            shutil.copy(job.out / name, draft / name)
-    shutil.rmtree(job.place, ignore_errors=True)
-    os.replace(draft, job.place)
+    """Stores a finished run's results, all at once; raises OSError."""
+    store.add(job.archive, f"{job.run.map}/{job.run.name}", job.out)
+
+
+def remove(figure: str, scale: str, options: dict[str, str]) -> None:
+    """Takes the chosen runs out of the stored ones and of runs/, and says which.
+
+    Raises:
+        ConfigError: bad words.
+        OSError: the archive cannot be written.
+    """
+    chosen_runs = chosen(figure, scale, options)
+    if options:
+        raise ConfigError(f"{next(iter(options))}: beside remove=true there are scale, maps and runs")
+    with store.opened(RESULTS, figure, scale) as stored:
+        there = [run for run in chosen_runs if store.done(stored / run.map / run.name)]
+    if there:
+        store.remove(store.archive(RESULTS, figure, scale), [f"{run.map}/{run.name}" for run in there])
+    for run in chosen_runs:
+        out = out_of(figure, scale, run)
+        if run in there or out.exists():
+            print(f"removed: {run.map} {run.name}")
+        shutil.rmtree(out, ignore_errors=True)
 
 
 def command(words: list[str]) -> int:
-    """Trains what the words ask for; the exit status. Raises ConfigError."""
+    """Trains what the words ask for; the exit status. Raises ConfigError, OSError."""
     figure, options = asked(words)
     scale = options.pop("scale", "small")
     one_of("scale", scale, list(SCALES))
+    if "remove" in options:
+        one_of("remove", options.pop("remove"), ["true"])
+        remove(figure, scale, options)
+        return 0
     jobs = plan(figure, scale, options)
     worst, began = 0, time.monotonic()
     for i, job in enumerate(jobs):

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -25,21 +26,35 @@ def experiment(tmp_path, monkeypatch):
     return run
 
 
-def store(place: Path, *words: str) -> None:
+def trained(place: Path, *words: str) -> None:
+    """A run's directory."""
     place.mkdir(parents=True)
     compose.save(place, compose.compose(compose.parse(words)), {})
     (place / "metrics.jsonl").touch()
 
 
+def stored(archive: Path, name: str, *words: str) -> None:
+    """A run in a figure's archive."""
+    import store
+
+    place = archive.parent / "made" / name
+    trained(place, *words)
+    store.add(archive, name, place)
+
+
 def test_what_is_done_is_left_and_what_was_interrupted_goes_on(experiment, tmp_path):
-    store(tmp_path / "results/figure5/tiny/2s3z/seca", "map=2s3z", "seeds=2")
+    stored(tmp_path / "results/figure5-tiny.zip", "2s3z/seca", "map=2s3z", "seeds=2")
     out = Path("runs/figure5/tiny/2s3z/coma")
-    store(out, "map=2s3z", "algo=coma", "seeds=2")
+    trained(out, "map=2s3z", "algo=coma", "seeds=2")
     (out / "checkpoints" / "4096").mkdir(parents=True)
     options = {"maps": "2s3z", "runs": "seca,coma,lica", "seeds": "2", "wandb.mode": "disabled"}
     done, interrupted, new = experiment.plan("figure5", "tiny", options)
     assert [job.run.name for job in (done, interrupted, new)] == ["seca", "coma", "lica"]
-    assert (done.words, done.state) == ([], "done, but with total_steps=4000000")
+    assert done.words == []
+    assert done.state == (
+        "done, but with total_steps=4000000 (now 100000), eval.interval=100000 (now 10000), "
+        "log.interval=20000 (now 10000)"
+    )
     assert [job.state for job in (interrupted, new)] == ["continuing", "training"]
     assert interrupted.words == [f"resume={out}", "seeds=2", "wandb.mode=disabled"]
     assert new.words[:2] == ["map=2s3z", "algo=lica"] and "total_steps=100000" in new.words
@@ -68,8 +83,8 @@ def test_what_is_done_is_left_and_what_was_interrupted_goes_on(experiment, tmp_p
 )
 def test_bad_input_is_one_line_and_trains_nothing(experiment, tmp_path, monkeypatch, capsys, words, message):
     monkeypatch.setattr(experiment, "train", lambda job: pytest.fail("trained"))
-    store(tmp_path / "results/figure5/tiny/2s3z/seca", "map=2s3z", "seeds=2")
-    store(tmp_path / "runs/figure5/tiny/3s_vs_5z/seca", "map=3s_vs_5z", "seeds=2")
+    stored(tmp_path / "results/figure5-tiny.zip", "2s3z/seca", "map=2s3z", "seeds=2")
+    trained(tmp_path / "runs/figure5/tiny/3s_vs_5z/seca", "map=3s_vs_5z", "seeds=2")
     (tmp_path / "runs/figure5/tiny/3s_vs_5z/seca/checkpoints/4096").mkdir(parents=True)
     assert experiment.main(words) == 2
     error = capsys.readouterr().err
@@ -77,7 +92,8 @@ def test_bad_input_is_one_line_and_trains_nothing(experiment, tmp_path, monkeypa
 
 
 def test_a_word_that_a_stored_learner_never_reads_is_none_of_its_business(experiment, tmp_path):
-    store(tmp_path / "results/figure5/tiny/2s3z/seca", "map=2s3z", "total_steps=100_000")
+    words = ("map=2s3z", "total_steps=100_000", "eval.interval=10_000", "log.interval=10_000", "q.lr=1e-3")
+    stored(tmp_path / "results/figure5-tiny.zip", "2s3z/seca", *words)
     seca, qmix = experiment.plan("figure5", "tiny", {"maps": "2s3z", "runs": "seca,qmix", "q.lr": "1e-4"})
     assert seca.state == "done" and "q.lr=1e-4" in qmix.words
 
@@ -136,11 +152,117 @@ def test_results_are_kept_all_at_once(experiment, tmp_path, monkeypatch, capsys)
     monkeypatch.setattr(experiment, "call", call)
     (tmp_path / "runs/figure5/small/2s3z/coma").mkdir(parents=True)
     (job,) = experiment.plan("figure5", "small", {"maps": "2s3z", "runs": "coma"})
-    assert experiment.train(job) == 4 and not job.place.exists()
+    assert experiment.train(job) == 4 and not job.archive.exists()
     assert "results could not be kept" in capsys.readouterr().err
-    left += experiment.NEEDED  # curves.png may be missing: it can be drawn again
+    left += ("config.yaml", "metrics.jsonl")
     assert experiment.train(job) == 0
-    assert {path.name for path in job.place.iterdir()} == {*experiment.NEEDED}
+    with zipfile.ZipFile(job.archive) as archive:
+        assert sorted(archive.namelist()) == ["2s3z/coma/config.yaml", "2s3z/coma/metrics.jsonl"]
+
+
+def test_an_archive_holds_the_last_of_each_run(experiment, tmp_path):
+    import store
+
+    archive = tmp_path / "figure5-tiny.zip"
+    for name, text in (("3m/a", "old"), ("3m/ab", "other"), ("3m/a", "new")):
+        place = tmp_path / "run" / text
+        trained(place, "map=3m")
+        (place / "metrics.jsonl").write_text(text)
+        (place / "curves.png").touch()  # not kept: it can be drawn again
+        store.add(archive, name, place)
+    (tmp_path / "figure5-tiny" / "3m" / "ab").mkdir(parents=True)
+    (tmp_path / "figure5-tiny" / "3m" / "ab" / "battle.gif").touch()
+    with store.opened(tmp_path, "figure5", "tiny") as place:
+        files = {str(path.relative_to(place)) for path in place.rglob("*") if path.is_file()}
+        texts = {path.parent.name: path.read_text() for path in place.rglob("metrics.jsonl")}
+        config, _ = compose.load(place / "3m" / "a")
+    kept = {f"3m/{name}/{file}" for name in ("a", "ab") for file in ("config.yaml", "metrics.jsonl")}
+    assert files == kept | {"3m/ab/battle.gif"} and config.map == "3m"
+    assert texts == {"a": "new", "ab": "other"} and not place.exists()
+    before = archive.read_bytes()
+    store.add(archive, "3m/a", tmp_path / "run" / "new")
+    assert archive.read_bytes() == before  # the same runs, the same archive
+    with pytest.raises(OSError):
+        store.add(archive, "3m/a", tmp_path / "nothing")
+    assert archive.read_bytes() == before and not list(tmp_path.glob("*.tmp"))
+    store.remove(archive, ["3m/a"])
+    with store.opened(tmp_path, "figure5", "tiny") as place:
+        assert not store.done(place / "3m/a") and store.done(place / "3m/ab")
+
+
+def test_many_processes_store_their_runs_in_one_archive(experiment, tmp_path):
+    trained(tmp_path / "run", "map=3m")
+    code = "import pathlib, store, sys; store.add(pathlib.Path('all.zip'), sys.argv[1], pathlib.Path('run'))"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(EXPERIMENTS), os.environ["PYTHONPATH"]])}
+    started = [
+        subprocess.Popen([sys.executable, "-c", code, f"3m/{i}"], cwd=tmp_path, env=environment)
+        for i in range(6)
+    ]
+    assert [process.wait(60) for process in started] == [0] * 6
+    with zipfile.ZipFile(tmp_path / "all.zip") as archive:
+        assert len(archive.namelist()) == 12 and archive.testzip() is None
+
+
+def test_runs_can_be_removed_to_be_trained_anew(experiment, tmp_path, capsys):
+    archive = tmp_path / "results/figure5-tiny.zip"
+    stored(archive, "2s3z/lica", "map=2s3z", "algo=lica")
+    stored(archive, "2s3z/seca", "map=2s3z")
+    trained(Path("runs/figure5/tiny/2s3z/lica"), "map=2s3z", "algo=lica")
+    words = ["figure5", "scale=tiny", "maps=2s3z", "runs=lica"]
+    assert experiment.main([*words, "remove=yes"]) == 2
+    assert experiment.main([*words, "remove=true", "seeds=3"]) == 2
+    assert capsys.readouterr().err.count("\n") == 2
+    assert experiment.main([*words, "remove=true"]) == 0
+    assert capsys.readouterr().out == "removed: 2s3z lica\n"
+    seca, lica = experiment.plan("figure5", "tiny", {"maps": "2s3z", "runs": "seca,lica"})
+    assert seca.state.startswith("done") and lica.state == "training"
+    assert experiment.main([*words, "remove=true"]) == 0 and not capsys.readouterr().out
+
+
+def test_a_damaged_archive_is_one_line(experiment, tmp_path, capsys):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "figure5-tiny.zip").write_text("not a zip")
+    assert experiment.main(["figure5", "scale=tiny"]) == 2
+    error = capsys.readouterr().err
+    assert "figure5-tiny.zip is damaged" in error and error.count("\n") == 1
+
+
+def test_a_run_that_is_configured_otherwise_today_is_drawn_and_named(
+    experiment, tmp_path, monkeypatch, capsys
+):
+    import draw
+
+    monkeypatch.setattr(draw, "RESULTS", tmp_path)
+    monkeypatch.setattr(draw, "SCALES", ("tiny",))
+    usual = ("map=MMM2", "total_steps=100_000", "eval.interval=10_000", "log.interval=10_000")
+    for name, words in (
+        ("seca", (*usual, "seed=7", "wandb.mode=disabled")),
+        ("seca-fixed", (*usual, "credit.order=fixed", "actor.lr=1e-4", "q.lr=1e-4", "gamma=0.9")),
+    ):
+        place = tmp_path / "runs" / name
+        trained(place, *words)
+        lines = [
+            {"step": step, "seed": 0, "wall_s": 1.0, "test/win_rate": 0.5, "test/return": 1, "test/length": 9}
+            for step in (0, 1)
+        ]
+        (place / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        draw.store.add(tmp_path / "figure4-tiny.zip", f"MMM2/{name}", place)
+    assert draw.main([]) == 0
+    said = capsys.readouterr()
+    assert said.err.splitlines() == [
+        "figure4-tiny: MMM2 seca was trained with seed=7 (now 0)",
+        "figure4-tiny: MMM2 seca-fixed was trained with gamma=0.9 (now 0.99), actor.lr=0.0001 (now 0.003)",
+    ]
+    assert said.out.splitlines() == [str(tmp_path / "figure4-tiny.png")]
+    table = (tmp_path / "figure4-tiny.md").read_text()
+    assert "| MMM2 | seca-fixed | gamma=0.9 (now 0.99), actor.lr=0.0001 (now 0.003) |" in table
+    config = tmp_path / "runs" / "seca" / "config.yaml"
+    config.write_text(config.read_text().replace("algo: seca", "algo: gone"))
+    draw.store.add(tmp_path / "figure4-tiny.zip", "MMM2/seca", config.parent)
+    assert draw.main([]) == 0
+    assert (
+        "MMM2 seca was trained with a configuration that is not understood today" in capsys.readouterr().err
+    )
 
 
 def test_every_figure_can_be_planned(experiment):

@@ -227,10 +227,16 @@ def experiment():
     return module
 
 
+def archived(archive, name, **changes):
+    """A stored run of a figure."""
+    place = archive.parent / "made" / archive.stem / name
+    stored(place, **changes)
+    sys.modules["store"].add(archive, f"MMM2/{name}", place)
+
+
 def test_a_page_about_a_figure(tmp_path, experiment, capsys):
-    place = tmp_path / "figure4" / "small" / "MMM2"
-    stored(place / "seca")
-    stored(place / "coma", algo="coma", gamma=0.9)
+    archived(tmp_path / "figure4-small.zip", "seca")
+    archived(tmp_path / "figure4-small.zip", "coma", algo="coma", gamma=0.9)
     page = whole(experiment.render("figure4", "small", tmp_path))
     assert "python experiments/run.py figure4 scale=small" in page.text
     # SeCA's run stands in two panels, and once among the runs, as the first calls it
@@ -258,9 +264,9 @@ def test_the_scale_of_a_page_is_the_one_with_the_most_runs(tmp_path, experiment,
     monkeypatch.setattr(experiment, "RESULTS", tmp_path)
     assert experiment.main(["figure4"]) == 2
     assert "scale=small: no stored runs; python experiments/run.py figure4" in capsys.readouterr().err
-    stored(tmp_path / "figure4" / "tiny" / "MMM2" / "seca")
-    stored(tmp_path / "figure4" / "tiny" / "MMM2" / "coma")
-    stored(tmp_path / "figure4" / "full" / "MMM2" / "seca")
+    archived(tmp_path / "figure4-tiny.zip", "seca")
+    archived(tmp_path / "figure4-tiny.zip", "coma")
+    archived(tmp_path / "figure4-full.zip", "seca")
     assert experiment.main(["figure4"]) == 0
     assert "figure4-tiny.html" in capsys.readouterr().out
 

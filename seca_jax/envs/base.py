@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Callable
 
 import jax
+import jax.numpy as jnp
 
 from seca_jax.types import Outcome, View
 
@@ -32,7 +33,8 @@ class Environment:
             returns in the environment's own unit.
         reset: ``(key, num_envs) -> state``: ``num_envs`` fresh episodes.
         step: ``(key, state, action [B, N] int32) -> (state, Outcome)``. Stepping past an
-            episode's end is allowed and its result is meaningless.
+            episode's end is allowed and its result is meaningless. One key for all, or [B] of them:
+            then what happens to an environment does not depend on its place in the batch.
         view: ``state -> View``.
         restart: ``(key, state, ended [B] bool) -> state``: fresh episodes where ``ended``.
         select: ``(mask [B] bool, a, b) -> state``: states of ``a`` where ``mask``, else of ``b``.
@@ -52,3 +54,16 @@ class Environment:
     restart: Callable[[jax.Array, Any, jax.Array], Any]
     select: Callable[[jax.Array, Any, Any], Any]
     frame: Callable[[Any], Any] | None = None
+
+
+def each(key: jax.Array, num_envs: int) -> jax.Array:
+    """[B] keys, one for every environment: ``key`` itself if it is that already, else split."""
+    return key if key.ndim else jax.random.split(key, num_envs)
+
+
+def take(env: Environment, state: Any, index: jax.Array) -> Any:
+    """The states at places ``index`` [B] of a batch of them, which may be taken more than once."""
+    # The layout is the environment's own business, so look where the batch shows in its shapes.
+    shapes = [jax.eval_shape(lambda key, n=n: env.reset(key, n), jax.random.key(0)) for n in (2, 3)]
+    axes = jax.tree.map(lambda a, b: [x != y for x, y in zip(a.shape, b.shape)].index(True), *shapes)
+    return jax.tree.map(lambda x, axis: jnp.take(x, index, axis=axis), state, axes)

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from seca_jax.arrays import select_rows
-from seca_jax.envs.base import Environment
+from seca_jax.envs.base import Environment, each
 from seca_jax.envs.quietly import jaxmarl
 from seca_jax.types import Outcome, View
 
@@ -33,7 +33,7 @@ class Task(NamedTuple):
 
     world: Any  # jaxmarl's environment
     team: list[str]  # names of the agents that learn
-    others: Callable  # (key, num_envs) -> {name: action [B]} of the particles that do not
+    others: Callable  # (one key or [B], num_envs) -> {name: action [B]} of the particles that do not
     judge: Callable  # world state of one environment -> (reward, ended, success)
 
 
@@ -50,6 +50,8 @@ def _predator_prey() -> Task:
         return CAPTURE * caught, caught, caught
 
     def others(key, num_envs):
+        if key.ndim:
+            return {prey: jax.vmap(lambda own: jax.random.randint(own, (), 0, MOVES))(key)}
         return {prey: jax.random.randint(key, (num_envs,), 0, MOVES)}
 
     return Task(world, list(world.adversaries), others, judge)
@@ -98,10 +100,11 @@ def make(name: str) -> Environment:
         )
 
     def step(key, states, action):
-        others_key, key = jax.random.split(key)
+        split = jax.vmap(jax.random.split, out_axes=1) if key.ndim else jax.random.split
+        others_key, key = split(key)
         num_envs = action.shape[0]
         joint = {agent: action[:, i] for i, agent in enumerate(team)} | task.others(others_key, num_envs)
-        states = jax.vmap(world.step_env)(jax.random.split(key, num_envs), states, joint)[1]
+        states = jax.vmap(world.step_env)(each(key, num_envs), states, joint)[1]
         reward, ended, success = jax.vmap(task.judge)(states)
         late = states.step >= LIMIT
         outcome = Outcome(

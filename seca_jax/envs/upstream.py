@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seca_jax.arrays import select_rows
-from seca_jax.envs.base import Environment
+from seca_jax.envs.base import Environment, each
 from seca_jax.envs.quietly import jaxmarl
 from seca_jax.envs.smax.battle import make_battle
 from seca_jax.envs.smax.frame import Frame
@@ -97,7 +97,7 @@ def make(
         )
 
     def step(key, battles, action):
-        keys = jax.random.split(key, action.shape[0])
+        keys = each(key, action.shape[0])
         actions = {a: action[:, i] for i, a in enumerate(agents)}
         _, after, reward, _, _ = jax.vmap(battle.step_env)(keys, battles, actions)
         alive = after.state.unit_alive

@@ -25,10 +25,16 @@ PAIRS = {"cpu": 2**21}
 
 
 def draw_noise(battle: Battle, key: jax.Array, num_envs: int, *, aim: bool) -> Noise:
-    """Every random number of one step for ``num_envs`` battles, in one wide draw."""
+    """Every random number of one step for ``num_envs`` battles, in one wide draw.
+
+    Or, from [B] keys, in one draw for each battle.
+    """
     num_units, num_enemies = battle.num_units, battle.num_enemies
     rows = num_units + num_enemies * (2 if aim else 1)
-    uniform = jax.random.uniform(key, (rows, num_envs))
+    if key.ndim:
+        uniform = jax.vmap(lambda own: jax.random.uniform(own, (rows,)), out_axes=-1)(key)
+    else:
+        uniform = jax.random.uniform(key, (rows, num_envs))
     last = num_units + num_enemies
     return Noise(
         cooldown=(uniform[:num_units] * (3 * DT) - DT)[None],

@@ -1,21 +1,30 @@
 # make train   creates .venv, installs, trains a small map and leaves a learning curve
 # make test    runs the tests in the same environment
+# make check   formatting, lint, types, then the tests: what continuous integration runs
+# make format  writes what check would ask for, as far as a tool can
 # make figures redraws the experiments' pictures and tables from stored results
 PYTHON ?= python3
 VENV ?= .venv
 RUN ?= runs/3m/seca/make-train
 BIN := $(VENV)/bin
 SETTINGS ?= map=3m seeds=2 total_steps=1_000_000 eval.interval=100_000
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+RUFF := $(BIN)/python -m ruff
 
-.PHONY: install train test figures lint
+.PHONY: install train test check format lint types figures
 
 install: $(VENV)/.installed
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit('Python 3.11 or newer is needed; try: make PYTHON=python3.12' if sys.version_info < (3, 11) else 0)"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(PIP) --requirement requirements.lock
+	$(PIP) --no-deps --editable .
+	touch $@
+
+# The type checker brings a JavaScript engine along, which who trains can do without
+$(VENV)/.checker: requirements-check.lock $(VENV)/.installed
+	$(PIP) --requirement requirements-check.lock
 	touch $@
 
 # A second make train continues or confirms the first instead of complaining about its directory
@@ -27,9 +36,18 @@ train: install
 test: install
 	$(BIN)/python -m pytest
 
-figures: install
-	$(BIN)/python experiments/draw.py
+check: lint types test
 
 lint: install
-	$(BIN)/python -m ruff check seca_jax tests experiments
-	$(BIN)/python -m ruff format --check seca_jax tests experiments
+	$(RUFF) format --check .
+	$(RUFF) check .
+
+types: $(VENV)/.checker
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+format: install
+	$(RUFF) check --fix .
+	$(RUFF) format .
+
+figures: install
+	$(BIN)/python experiments/draw.py

@@ -280,7 +280,7 @@ def redraw(words: list[str]) -> None:
 
 def main(words: list[str]) -> int:
     """The command line; exit status 0 done, 2 bad input."""
-    return commands.call(redraw, words, lambda: __doc__.strip())
+    return commands.call(redraw, words, (__doc__ or "").strip)
 
 
 if __name__ == "__main__":

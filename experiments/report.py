@@ -152,7 +152,7 @@ def make(words: list[str]) -> None:
 
 def main(words: list[str]) -> int:
     """The command line; exit status 0 done, 2 bad input."""
-    return commands.call(make, words, lambda: __doc__.strip())
+    return commands.call(make, words, (__doc__ or "").strip)
 
 
 if __name__ == "__main__":

@@ -206,7 +206,8 @@ def command(words: list[str]) -> int:
 
 def main(words: list[str]) -> int:
     """The command line; its exit status is in --help."""
-    return commands.call(command, words, lambda: __doc__.replace("FIGURES", ", ".join(FIGURES)).strip())
+    help_text = (__doc__ or "").replace("FIGURES", ", ".join(FIGURES)).strip()
+    return commands.call(command, words, lambda: help_text)
 
 
 if __name__ == "__main__":

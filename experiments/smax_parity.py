@@ -39,7 +39,7 @@ def upstream_player(map_name: str, policy):
     def act(key, state):
         """Policies read positions, health and types: the rest of our state is left empty."""
         inner = state.state
-        empty = {name: None for name in ("action", "goal_x", "goal_y", "victim", "step", "energy")}
+        empty = dict.fromkeys(("action", "goal_x", "goal_y", "victim", "step", "energy"))
         ours = State(
             x=inner.unit_positions[..., 0].T,
             y=inner.unit_positions[..., 1].T,

@@ -1,3 +1,3 @@
 """seca_jax: cooperative multi-agent RL with sequential credit assignment, end to end in JAX."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

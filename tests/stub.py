@@ -45,7 +45,7 @@ def make_env(config: Config) -> Environment:
         step=step,
         view=view,
         restart=lambda key, state, ended: jnp.where(ended, 0, state),
-        select=lambda mask, a, b: jnp.where(mask, a, b),
+        select=jnp.where,
     )
 
 

@@ -182,7 +182,7 @@ def test_an_archive_holds_the_last_of_each_run(experiment, tmp_path):
     before = archive.read_bytes()
     store.add(archive, "3m/a", tmp_path / "run" / "new")
     assert archive.read_bytes() == before  # the same runs, the same archive
-    with pytest.raises(OSError):
+    with pytest.raises(FileNotFoundError):
         store.add(archive, "3m/a", tmp_path / "nothing")
     assert archive.read_bytes() == before and not list(tmp_path.glob("*.tmp"))
     store.remove(archive, ["3m/a"])

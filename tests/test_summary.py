@@ -131,7 +131,7 @@ def test_the_document_for_marl_eval_is_evenly_spaced_inside_every_curve(summary)
 def test_maps_with_other_methods_are_another_environment_for_marl_eval(summary):
     curves = summary.Curves(np.array([0.0, 9.0]), np.zeros((2, 2)), 0.0, 1.0)
     names = [("3m", "A"), ("3m", "B"), ("2s3z", "A"), ("8m", "B"), ("8m", "A")]
-    document = summary.marl_eval(dict.fromkeys(names, {"win_rate": curves}), "smax")
+    document = summary.marl_eval({name: {"win_rate": curves} for name in names}, "smax")
     assert {name: list(tasks) for name, tasks in document.items()} == {
         "smax 3m + 8m": ["3m", "8m"],
         "smax 2s3z": ["2s3z"],

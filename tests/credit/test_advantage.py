@@ -42,8 +42,7 @@ def multilinear(table):
     table = jnp.asarray(table)
 
     def evaluate(v):
-        value = jnp.einsum("bijk,bi,bj,bk->b", table, v[..., 0, :], v[..., 1, :], v[..., 2, :])
-        return value
+        return jnp.einsum("bijk,bi,bj,bk->b", table, v[..., 0, :], v[..., 1, :], v[..., 2, :])
 
     return evaluate
 

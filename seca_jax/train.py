@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from seca_jax import __version__, algos, envs
-from seca_jax.config import compose
+from seca_jax.config import commands, compose
 from seca_jax.config.check import ConfigError, check, unread
 from seca_jax.config.schema import Config, get, keys, replace
 
@@ -246,7 +246,7 @@ def main(argv: list[str] | None = None) -> int:
     status = 0
     try:
         if "--help" in argv or "-h" in argv:
-            print(help_text(argv))
+            commands.tell(help_text(argv))
             return 0
         configs = plan(argv)
         for name in (word.partition("=")[0] for word in argv if "=" in word):

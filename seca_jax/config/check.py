@@ -1,13 +1,18 @@
-"""Is a configuration possible? Every check here runs before JAX is imported."""
+"""Is a configuration possible? Every check here runs before JAX is imported.
+
+The schema's types and ranges hold for all keys; what else is asked of a key, only where the learner reads it.
+"""
 
 import difflib
 import math
 import re
 from typing import Any, Sequence
 
-from seca_jax import algos, envs
+from seca_jax.config import learners
+from seca_jax.config.learners import unread as unread
 from seca_jax.config.schema import Config, get, keys, steps_per_update
 from seca_jax.credit import names as orders
+from seca_jax.envs import registry
 
 
 class ConfigError(ValueError):
@@ -37,7 +42,8 @@ def one_of(name: str, value: str, names: Sequence[str]) -> None:
     """Raises ConfigError unless ``value`` is among ``names``."""
     if value not in names:
         # A short list speaks for itself; in a long one of short names, one letter is half the name
-        hint = nearest(value, names, cutoff=0.5) if len(names) > 6 else ""
+        told = len(names) > 6 or any(value.lower() == name.lower() for name in names)
+        hint = nearest(value, names, cutoff=0.5) if told else ""
         raise ConfigError(f"{name}={value}: unknown{hint}; one of {', '.join(names)}")
 
 
@@ -57,58 +63,44 @@ def check_field(name: str, kind: type, limits: Any, value: Any) -> None:
         raise ConfigError(f"{name}={value}: must be greater than {above}")
 
 
-WITH_ADVANTAGE = ("seca", "coma_newarchi", "coma")
-WITH_HYPERNETWORK = ("seca", "coma_newarchi", "lica")
-ON_POLICY = (*WITH_ADVANTAGE, "lica")
-VALUE_BASED = ("qmix", "vdn", "qtran")
-# Which learners read a key, by the longest beginning of its name; all read those without an entry.
-READ_BY: dict[str, tuple[str, ...]] = {
-    "lam": ON_POLICY,
-    "window": ON_POLICY,
-    "actor.": ON_POLICY,
-    "actor.hidden": (*ON_POLICY, *VALUE_BASED),
-    "actor.clip": WITH_ADVANTAGE,
-    "critic.": ON_POLICY,
-    "critic.mixing": WITH_HYPERNETWORK,
-    "critic.hypernet_hidden": WITH_HYPERNETWORK,
-    "credit.": ("seca",),
-    "credit.normalise": WITH_ADVANTAGE,
-    "credit.residual": WITH_ADVANTAGE,
-    "q.": VALUE_BASED,
-    "q.mixing": ("qmix",),
-    "q.hypernet": ("qmix",),
-}
-
-
-def unread(name: str, algo: str) -> bool:
-    """Whether the learner ``algo`` never looks at the key ``name``."""
-    entries = [start for start in READ_BY if name.startswith(start)]
-    return bool(entries) and algo not in READ_BY[max(entries, key=len)]
+def largest_part(whole: int, most: int) -> int:
+    """The largest divisor of ``whole`` that is at most ``most``."""
+    return max(n for n in range(1, most + 1) if whole % n == 0)
 
 
 def check(config: Config) -> None:
     """Raises ConfigError, a one-line ValueError, unless the configuration can run."""
     for name, field in keys():
         check_field(name, field.type, field.metadata, get(config, name))
-    one_of("map", config.map, envs.names())
-    one_of("algo", config.algo, algos.names())
+    one_of("map", config.map, registry.names())
+    one_of("algo", config.algo, learners.names())
 
-    hidden = config.critic.hypernet_hidden
-    if hidden != "paper" and not re.fullmatch(r"0*[1-9]\d*", hidden):
-        raise ConfigError(f"critic.hypernet_hidden={hidden}: must be a whole number above 0, or paper")
-    try:
-        orders.parse(config.credit.order)
-    except ValueError as error:
-        raise ConfigError(f"credit.order={config.credit.order}: {error}") from None
+    def read(*names: str) -> list[str]:
+        return [name for name in names if not learners.unread(name, config.algo)]
+
+    width = config.critic.hypernet_hidden
+    if read("critic.hypernet_hidden") and width != "paper" and not re.fullmatch(r"0*[1-9][0-9]*", width):
+        raise ConfigError(f"critic.hypernet_hidden={width}: must be a whole number above 0, or paper")
+    if read("credit.order"):
+        try:
+            orders.parse(config.credit.order)
+        except ValueError as error:
+            raise ConfigError(f"credit.order={config.credit.order}: {error}") from None
     if config.seed + config.seeds > 2**31:
         raise ConfigError(f"seed={config.seed}: the last of {config.seeds} seeds must stay below 2147483648")
     if config.total_steps >= 2**31:
         raise ConfigError(
             f"total_steps={config.total_steps}: must stay below 2147483648, the counter's range"
         )
-    for name in ("actor.minibatches", "critic.minibatches"):
-        if config.num_envs % get(config, name):
-            raise ConfigError(f"{name}={get(config, name)}: must divide num_envs={config.num_envs}")
+    uneven = [
+        name
+        for name in read("actor.minibatches", "critic.minibatches")
+        if config.num_envs % get(config, name)
+    ]
+    if uneven:
+        wrong = " and ".join(f"{name}={get(config, name)}" for name in uneven)
+        right = " ".join(f"{name}={largest_part(config.num_envs, get(config, name))}" for name in uneven)
+        raise ConfigError(f"{wrong} must divide num_envs={config.num_envs}, as {right} would")
     update = steps_per_update(config)
     if update is None and config.total_steps < config.num_envs:
         raise ConfigError(

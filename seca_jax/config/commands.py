@@ -1,10 +1,21 @@
 """What the command lines that take ``key=value`` words and print a result have in common."""
 
+import os
 import sys
-from dataclasses import fields
+from dataclasses import Field, fields
 from typing import Callable
 
 from seca_jax.config.check import ConfigError
+
+
+def limits(field: Field) -> str:
+    """The values that a number may have, in words; empty where there is no limit."""
+    low, above, high = (field.metadata[name] for name in ("low", "above", "high"))
+    if high is not None:
+        return f"{low} to {high}"
+    if above is not None:
+        return f"above {above}"
+    return "" if low is None else f"at least {low}"
 
 
 def usage(first: str, options: type, *notes: str) -> str:
@@ -12,9 +23,18 @@ def usage(first: str, options: type, *notes: str) -> str:
     width = max(len(field.name) for field in fields(options)) + 1
     lines = [first, ""]
     for field in fields(options):
-        default = f" [{field.default}]" if field.default != "" else ""
-        lines.append(f"  {field.name:<{width}} {field.metadata['doc']}{default}")
+        told = ", ".join(str(x) for x in (field.default, limits(field)) if x != "")
+        lines.append(f"  {field.name:<{width}} {field.metadata['doc']}{told and f' [{told}]'}")
     return "\n".join([*lines, *(["", *notes] if notes else [])])
+
+
+def tell(text: str) -> None:
+    """Prints a text of which the reader may want the beginning only, as in ``--help | head``."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Or the interpreter would complain once more when it closes standard output
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def call(
@@ -27,7 +47,7 @@ def call(
     """
     words = sys.argv[1:] if words is None else words
     if {"--help", "-h", "help"} & set(words):
-        print(help_text())
+        tell(help_text())
         return 0
     try:
         return command(words) or 0

@@ -1,123 +1,80 @@
-"""From ``key=value`` words to a complete, checked Config; a run's config.yaml, written and read.
+"""From values to a complete Config; a run's config.yaml, written and read.
 
-Hydra composes the YAML groups over the schema; the words of the command line are typed by the
-schema's own fields, so that a path may hold any character and 4e6 is a whole number.
+A configuration is the schema's defaults, then the learner's own settings, then the preset's, then what
+the learner has of its own in that preset, then what the command line says: plain YAML, laid one over
+the other and typed by the schema.
 """
 
-import itertools
 import os
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Iterable
+from typing import Any
 
 import yaml
 
-from seca_jax.config.check import TYPE_NAMES, ConfigError, check, nearest, one_of
+from seca_jax.config import learners
+from seca_jax.config.check import ConfigError, check, one_of
+from seca_jax.config.learners import CONF as CONF
 from seca_jax.config.schema import Config, get, keys, replace
+from seca_jax.config.words import expand as expand
+from seca_jax.config.words import parse as parse
+from seca_jax.config.words import typed
 
-CONF = Path(__file__).parent / "conf"
 GROUPS = ("algo", "preset")
 ESSENTIAL = ("map", "algo", "seeds", "seed", "total_steps")  # without them a config.yaml is no run's
 # What a resumed run may change: how long, where and how it is watched, not what it computes
-FREE_ON_RESUME = ("device", "log.progress", "checkpoint.interval", "checkpoint.keep") + tuple(
-    name for name, _ in keys() if name.startswith("wandb.")
+FREE_ON_RESUME = ("device", "log.progress") + tuple(
+    name for name, _ in keys() if name.startswith(("checkpoint.", "wandb."))
 )
 
 
 def presets() -> list[str]:
     """Names of the presets."""
-    return sorted(path.stem for path in (CONF / "preset").glob("*.yaml"))
+    return list(learners.presets())
 
 
-def typed(name: str, text: str, schema: type = Config) -> Any:
-    """The value that ``text`` stands for, in the type of the key ``name`` of ``schema``.
+def flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted key and text of every setting of a YAML file."""
+    for name, value in nested.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def layers(algo: str, preset: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What ``conf/`` lays over the schema's defaults, bottom first: a name for people, values by key.
 
     Raises:
-        ConfigError: no such key, or not a value of its type.
+        ConfigError: a file holds what the schema does not know.
     """
-    kinds = {key: field.type for key, field in keys(schema)}
-    if name not in kinds:
-        group, hint = name.partition(".")[0], nearest(name, list(kinds))
-        inside = ", ".join(key for key in kinds if key.startswith(group + "."))
-        if inside and name == group:
-            raise ConfigError(f"{name}={text}: {name} is a group of keys: {inside}")
-        if inside and not hint:
-            raise ConfigError(f"unknown key {name}; {group} has {inside}")
-        raise ConfigError(f"unknown key {name}{hint}; --help lists all keys")
-    kind = kinds[name]
-    try:
-        if kind is bool:
-            return {"true": True, "false": False}[text.lower()]
-        if kind is int:
-            number = float(text)  # so that 4e6 may be written
-            return int(text.replace("_", "")) if number != int(number) or number > 2**53 else int(number)
-        if kind is float:
-            return float(text)
-    except (ValueError, KeyError, OverflowError):
-        hint = "; several values need --multirun" if "," in text else ""
-        raise ConfigError(f"{name}={text}: expected {TYPE_NAMES[kind]}{hint}") from None
-    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
-    return text[1:-1] if quoted else text
-
-
-def parse(overrides: Iterable[str], schema: type = Config) -> dict[str, Any]:
-    """Values by key of ``schema`` from ``key=value`` words; raises ConfigError, naming the word."""
-    values = {}
-    for word in overrides:
-        name, equals, text = word.partition("=")
-        if not equals or not name:
-            raise ConfigError(f"{word}: expected key=value; --help lists all keys")
-        values[name] = typed(name, text, schema)
-    return values
-
-
-def expand(overrides: Iterable[str]) -> list[list[str]]:
-    """The jobs of a sweep: ``seed=0,5 map=3m`` becomes ``[[seed=0, map=3m], [seed=5, map=3m]]``.
-
-    Hydra's sweep grammar: commas, ``range(0,5)``, ``choice(a,b)``. Raises ConfigError.
-    """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    axes = []
-    for word in overrides:
-        name = word.partition("=")[0]
+    own = learners.learner(algo)
+    files = (
+        (f"algo/{algo}.yaml", own.get("settings", {})),
+        (f"preset/{preset}.yaml", learners.stored(CONF / "preset" / f"{preset}.yaml")),
+        (f"algo/{algo}.yaml, preset {preset}", own.get("presets", {}).get(preset, {})),
+    )
+    for place, settings in files:
         try:
-            override = OverridesParser.create().parse_override(word)
-        except HydraException:
-            axes.append([word])  # no sweep in it; parse() judges it
-            continue
-        sweeps = override.is_sweep_override()
-        axes.append([f"{name}={v}" for v in override.sweep_string_iterator()] if sweeps else [word])
-    return [list(job) for job in itertools.product(*axes)]
+            yield place, {name: typed(name, text) for name, text in flat(settings)}
+        except ConfigError as error:
+            raise ConfigError(f"{place}: {error}") from None
 
 
-def compose(values: dict[str, Any]) -> Config:
-    """The schema, the algorithm's and the preset's YAML, and ``values`` on top; not yet checked.
+def compose(values: Mapping[str, Any]) -> Config:
+    """The schema, the learner's and the preset's YAML, and ``values`` on top; not yet checked.
 
     Raises:
-        ConfigError: unknown algorithm or preset.
+        ConfigError: unknown learner or preset.
     """
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from hydra.core.config_store import ConfigStore
-    from omegaconf import OmegaConf
-
-    from seca_jax import algos
-
-    if "algo" in values:
-        one_of("algo", values["algo"], algos.names())
-    if "preset" in values:
-        one_of("preset", values["preset"], presets())
-    schema = OmegaConf.structured(Config)
-    for node in (schema, *(schema[name] for name in schema if OmegaConf.is_config(schema[name]))):
-        OmegaConf.set_readonly(node, False)  # the dataclasses are frozen, their composition is not
-    ConfigStore.instance().store("schema", schema)
-    chosen = [f"{name}={values[name]}" for name in GROUPS if name in values]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = OmegaConf.to_object(hydra_compose("config", chosen))
-    for name, value in values.items():
-        config = replace(config, name, value)
+    algo, preset = values.get("algo", Config.algo), values.get("preset", Config.preset)
+    one_of("algo", algo, learners.names())
+    one_of("preset", preset, learners.presets())
+    config = Config(algo=algo, preset=preset)
+    for settings in (*(settings for _, settings in layers(algo, preset)), values):
+        for name, value in settings.items():
+            config = replace(config, name, value)
     return config
 
 

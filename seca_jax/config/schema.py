@@ -2,7 +2,7 @@
 
 ``Config`` is what the rest of the package sees: frozen, complete and validated. YAML files in
 ``conf/`` change values, never add keys. The meaning of a key is the ``doc`` of its field, which
-``--help`` prints; the values it may take are there too, and ``config_check`` enforces them.
+``--help`` prints; the values it may take are there too, and ``check`` enforces them.
 """
 
 import dataclasses
@@ -18,6 +18,7 @@ def key(
     low: float | None = None,
     above: float | None = None,
     high: float | None = None,
+    path: bool = False,
 ) -> Any:
     """A dataclass field with its default, the sentence that ``--help`` shows, and its range.
 
@@ -28,9 +29,10 @@ def key(
         low: smallest value allowed.
         above: every value allowed is greater than this one.
         high: largest value allowed.
+        path: a file or directory, which is not empty where it is given.
     """
     limits = {"choices": choices, "low": low, "above": above, "high": high}
-    return field(default=default, metadata={"doc": doc, **limits})
+    return field(default=default, metadata={"doc": doc, "path": path, **limits})
 
 
 def group(cls: type, doc: str) -> Any:
@@ -195,9 +197,9 @@ class Config:
     lam: float = key(0.95, "lambda of TD(lambda)", low=0, high=1)
     lr_decay: bool = key(False, "let both learning rates fall linearly to zero over total_steps")
     device: str = key("auto", "auto, cpu, gpu or tpu", choices=("auto", "cpu", "gpu", "tpu"))
-    out: str = key("", "run directory; empty: runs/<map>/<algo>/<name>")
+    out: str = key("", "run directory; unless given, runs/<map>/<algo>/<name>", path=True)
     name: str = key("", "name of the run; empty: the start's date and time")
-    resume: str = key("", "run directory to continue")
+    resume: str = key("", "run directory to continue", path=True)
     env: EnvConfig = group(EnvConfig, "environment")
     actor: ActorConfig = group(ActorConfig, "policy and its update")
     critic: CriticConfig = group(CriticConfig, "centralised critic and its update")

@@ -24,6 +24,7 @@ import numpy as np
 
 from seca_jax import algos, envs
 from seca_jax.config.schema import Config, replace
+from seca_jax.envs.smax.scenarios import SCENARIOS
 from seca_jax.experience import rollout
 from seca_jax.runtime.loop import Program
 
@@ -171,7 +172,7 @@ def rates(programs: list[Timed], repeats: int, seconds: float) -> list[float]:
 
 def simulators(config: Config) -> dict[str, Any]:
     """The environments of a map by backend; SMAX maps have two, as far as upstream knows them."""
-    if config.map not in envs.SMAX_MAPS:
+    if config.map not in SCENARIOS:
         return {config.env.backend: envs.make(config)}
     found = {}
     for backend in BACKENDS:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from seca_jax import algos
-from seca_jax.config import compose
+from seca_jax.config import compose, learners
 from seca_jax.config.check import check
 from seca_jax.config.schema import keys
 from seca_jax.envs import probes
@@ -159,7 +159,10 @@ def test_every_preset_makes_a_learner(algo, preset):
     assert TOTALS <= metrics.keys()
 
 
-def test_every_file_of_an_algorithms_own_preset_is_named_after_both():
-    names = {path.stem for path in (compose.CONF / "algo_preset").glob("*.yaml")}
-    assert names <= {f"{algo}_{preset}" for algo in algos.names() for preset in compose.presets()}
+@pytest.mark.parametrize("algo", algos.names())
+def test_a_learners_own_settings_are_for_presets_that_exist(algo):
+    assert set(learners.learner(algo).get("presets", {})) <= set(compose.presets())
+
+
+def test_the_suite_sets_keys_of_the_schema():
     assert {name for name, _ in keys()} >= TINY.keys()

@@ -11,11 +11,11 @@ import pytest
 from seca_jax import algos
 from seca_jax.config.schema import ActorConfig, Config, CreditConfig, CriticConfig
 from seca_jax.credit import advantage
-from seca_jax.envs import PROBES, probes
+from seca_jax.envs import probes
 from seca_jax.experience import rollout
 
 
-@pytest.mark.parametrize("name", PROBES)
+@pytest.mark.parametrize("name", probes.GAMES)
 def test_episodes_have_their_length_and_pay_at_the_end(name):
     env = probes.make(name)
     state = env.reset(jax.random.key(0), 5)

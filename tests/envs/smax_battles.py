@@ -14,9 +14,9 @@ from seca_jax.envs.smax.units import TABLE
 FAST_COMPILE = {"xla_backend_optimization_level": 0}  # few steps are played here: compiling is the cost
 
 
-def skirmish(allies: tuple[int, ...], enemies: tuple[int, ...], *, num_types: int = 8, **kwargs) -> Battle:
+def skirmish(allies: tuple[int, ...], enemies: tuple[int, ...], **kwargs) -> Battle:
     """The constants of a battle between two line-ups."""
-    return make_battle(Scenario("skirmish", allies, enemies, 100, num_types=num_types, **kwargs), 100)
+    return make_battle(Scenario("skirmish", allies, enemies, 100, upstream=False, **kwargs), 100)
 
 
 def place(battle: Battle, positions: list[tuple[float, float]], **planes) -> State:

@@ -17,10 +17,7 @@ from seca_jax.envs.smax.scenarios import SCENARIOS, max_steps
 
 BATTLES = 9
 QUICK = ["2s3z", "smacv2_5_units"]
-SLOW = [
-    "3m", "5m_vs_6m", "25m", "3s5z", "8m", "10m_vs_11m", "27m_vs_30m", "3s5z_vs_3s6z", "3s_vs_5z", "6h_vs_8z",
-    "smacv2_10_units", "smacv2_20_units",
-]  # fmt: skip
+SLOW = [name for name, scenario in SCENARIOS.items() if scenario.upstream and name not in QUICK]
 MAPS = [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 
 

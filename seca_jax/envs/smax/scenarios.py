@@ -1,6 +1,6 @@
 """The maps: who fights whom, where they start, and how long a battle may last."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from seca_jax.envs.smax.units import (
     COLOSSUS,
@@ -9,6 +9,7 @@ from seca_jax.envs.smax.units import (
     MARINE,
     MEDIVAC,
     STALKER,
+    TABLE,
     UPSTREAM_TYPES,
     ZEALOT,
     ZERGLING,
@@ -49,10 +50,15 @@ class Scenario(NamedTuple):
     random_start: bool = False  # SMACv2: positions and unit types drawn anew for every battle
     start: Start = Start()
     ridge: Ridge | None = None
-    num_types: int = UPSTREAM_TYPES  # length of the one-hot type code
+    upstream: bool = True  # whether jaxmarl has the map too
+
+    @property
+    def num_types(self) -> int:
+        """Length of the one-hot type code: the types that jaxmarl knows, or all on maps that it lacks."""
+        return UPSTREAM_TYPES if self.upstream else len(TABLE.names)
 
 
-def _mirror(name: str, team: tuple[int, ...], smac_steps: int, **kwargs) -> Scenario:
+def _mirror(name: str, team: tuple[int, ...], smac_steps: int, **kwargs: Any) -> Scenario:
     return Scenario(name, team, team, smac_steps, **kwargs)
 
 
@@ -75,8 +81,8 @@ _ALL = (
     _mirror("smacv2_10_units", 10 * _M, 200, random_start=True),
     _mirror("smacv2_20_units", 20 * _M, 200, random_start=True),
     # The three maps that jaxmarl lacks, teams as in SMAC's map registry, unit order as in its units
-    # list; limits in SMAX steps of about SMAC's game time. They know all eight types.
-    _mirror("1c3s5z", (COLOSSUS,) + 3 * _S + 5 * _Z, 180, max_steps=130, num_types=8),
+    # list; limits in SMAX steps of about SMAC's game time.
+    _mirror("1c3s5z", (COLOSSUS,) + 3 * _S + 5 * _Z, 180, max_steps=130, upstream=False),
     Scenario(
         "2c_vs_64zg",
         2 * (COLOSSUS,),
@@ -85,7 +91,7 @@ _ALL = (
         max_steps=290,
         start=Start(ally=(16.0, 16.0), enemy=(16.0, 9.0), spread=4.0),
         ridge=Ridge(south=13.0, north=15.0, ramp_west=24.0, ramp_east=28.0),
-        num_types=8,
+        upstream=False,
     ),
     Scenario(
         "MMM2",
@@ -93,7 +99,7 @@ _ALL = (
         3 * (MARAUDER,) + 8 * _M + (MEDIVAC,),
         180,
         max_steps=130,
-        num_types=8,
+        upstream=False,
     ),
 )
 

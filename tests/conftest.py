@@ -58,3 +58,21 @@ def metrics():
         return [{k: v for k, v in line.items() if k not in ("wall_s", "perf/steps_per_s")} for line in lines]
 
     return read
+
+
+@pytest.fixture
+def refused(tmp_path, monkeypatch, capsys):
+    """Runs the training command in an empty directory and returns its one line of complaint."""
+    from seca_jax import train
+
+    def run(*words):
+        monkeypatch.chdir(tmp_path)
+        before = sorted(tmp_path.rglob("*"))
+        assert train.main(list(words)) == 2
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert captured.err.startswith("error: ") and captured.err.count("\n") == 1
+        assert sorted(tmp_path.rglob("*")) == before
+        return captured.err.removeprefix("error: ").rstrip("\n")
+
+    return run

@@ -6,7 +6,7 @@ the other and typed by the schema.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,13 @@ def compose(values: Mapping[str, Any]) -> Config:
     for settings in (*(settings for _, settings in layers(algo, preset)), values):
         for name, value in settings.items():
             config = replace(config, name, value)
+    return config
+
+
+def from_words(words: Iterable[str]) -> Config:
+    """The complete and checked configuration that ``key=value`` words ask for; raises ConfigError."""
+    config = compose(parse(words))
+    check(config)
     return config
 
 

@@ -33,7 +33,7 @@ def misspelt(words: Sequence[str], schema: type) -> str:
     """What is wrong with the first of ``words``, which is no ``key=value``, and what was probably meant."""
     word, *rest = words
     kinds = {name: field.type for name, field in keys(schema)}
-    name, _, text = word.lstrip("-–—").partition("=")
+    name, _, text = word.lstrip("-").partition("=")
     said = word
     if rest and not text and not rest[0].startswith("-") and "=" not in rest[0][1:]:
         # map = 3m, map =3m, map= 3m, map: 3m, --map 3m: the value is the next word, or after an equals sign

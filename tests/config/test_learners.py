@@ -1,0 +1,62 @@
+"""What a learner's file says of it is what its code does."""
+
+from dataclasses import is_dataclass
+
+import jax
+import pytest
+
+from seca_jax import algos
+from seca_jax.config import compose, learners
+from seca_jax.config.schema import keys
+from seca_jax.envs import probes
+
+
+class Watched:
+    """A configuration that notes every key that is looked at."""
+
+    def __init__(self, config, seen, prefix=""):
+        self.config, self.seen, self.prefix = config, seen, prefix
+
+    def __getattr__(self, name):
+        value = getattr(self.config, name)
+        if is_dataclass(value):
+            return Watched(value, self.seen, f"{self.prefix}{name}.")
+        self.seen.add(self.prefix + name)
+        return value
+
+
+@pytest.mark.parametrize("algo", algos.names())
+def test_a_learner_looks_at_what_its_file_says_it_reads(algo):
+    """Tracing an update under the learner's defaults touches the keys of its ``reads`` and no other's."""
+    seen = set()
+    config = Watched(compose.compose({"algo": algo, "map": "leader", "num_envs": 4}), seen)
+    learner = algos.make(config, probes.make("leader"))
+    state = jax.eval_shape(learner.init, jax.random.key(0))
+    jax.eval_shape(learner.train_step, state)
+    everybodys = {name for name, _ in keys() if learners.readers(name) == learners.names()}
+    said = {name for name, _ in keys() if not learners.unread(name, algo)}
+    assert seen - everybodys <= said
+    assert said - everybodys <= seen
+
+
+@pytest.mark.parametrize("algo", algos.names())
+def test_what_a_learner_reads_is_in_the_schema(algo):
+    assert set(learners.learner(algo)) <= {"reads", "settings", "presets"}
+    for entry in learners.learner(algo)["reads"]:
+        assert any(learners.mentions(entry, name) for name, _ in keys()), entry
+
+
+@pytest.mark.parametrize(
+    ("name", "readers"),
+    [
+        ("credit.order", {"seca"}),
+        ("credit.residual", {"seca", "coma", "coma_newarchi"}),
+        ("q.mixing", {"qmix"}),
+        ("q.lr", {"qmix", "vdn", "qtran"}),
+        ("critic.mixing", {"seca", "coma_newarchi", "lica"}),
+        ("actor.hidden", set(algos.names())),
+        ("gamma", set(algos.names())),
+    ],
+)
+def test_who_reads_a_key(name, readers):
+    assert {algo for algo in algos.names() if not learners.unread(name, algo)} == readers

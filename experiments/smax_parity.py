@@ -13,6 +13,7 @@ import json
 import math
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, Callable
 
 import jax
 import jax.numpy as jnp
@@ -20,15 +21,17 @@ import numpy as np
 import summary
 
 from seca_jax.envs.smax import core, observation, scripted
-from seca_jax.envs.smax.battle import State, make_battle
+from seca_jax.envs.smax.battle import Battle, State, make_battle
 from seca_jax.envs.smax.scenarios import SCENARIOS, max_steps
 from seca_jax.show import verdict
 
 AT_ONCE = 1000  # battles played side by side
 POLICIES = ("random", "focus_fire")
+Policy = Callable[[jax.Array, Battle, State, jax.Array], jax.Array]  # key, battle, state, avail -> action
+Player = Callable[[jax.Array], scripted.Tally]  # plays AT_ONCE battles
 
 
-def upstream_player(map_name: str, policy):
+def upstream_player(map_name: str, policy: Policy) -> Player:
     """``key -> Tally`` of ``AT_ONCE`` battles on jaxmarl's simulator."""
     from jaxmarl.environments.smax import HeuristicEnemySMAX, map_name_to_scenario
 
@@ -36,10 +39,10 @@ def upstream_player(map_name: str, policy):
     scenario = SCENARIOS[map_name]
     battle = make_battle(scenario, max_steps(scenario, "upstream"))
 
-    def act(key, state):
+    def act(key: jax.Array, state: Any) -> jax.Array:
         """Policies read positions, health and types: the rest of our state is left empty."""
         inner = state.state
-        empty = dict.fromkeys(("action", "goal_x", "goal_y", "victim", "step", "energy"))
+        empty: dict[str, Any] = dict.fromkeys(("action", "goal_x", "goal_y", "victim", "step", "energy"))
         ours = State(
             x=inner.unit_positions[..., 0].T,
             y=inner.unit_positions[..., 1].T,
@@ -52,7 +55,7 @@ def upstream_player(map_name: str, policy):
         avail = jnp.stack([masks[name] for name in env.agents], axis=1).astype(bool)
         return policy(key, battle, ours, avail)
 
-    def step(key, state, action):
+    def step(key: jax.Array, state: Any, action: jax.Array) -> tuple[Any, jax.Array, jax.Array, jax.Array]:
         joint = {name: action[:, index] for index, name in enumerate(env.agents)}
         keys = jax.random.split(key, AT_ONCE)
         _, state, reward, done, _ = jax.vmap(env.step_env)(keys, state, joint)
@@ -61,7 +64,7 @@ def upstream_player(map_name: str, policy):
         return state, reward[env.agents[0]], done["__all__"], won
 
     @jax.jit
-    def play(key):
+    def play(key: jax.Array) -> scripted.Tally:
         reset_key, play_key = jax.random.split(key)
         _, state = jax.vmap(env.reset)(jax.random.split(reset_key, AT_ONCE))
         return scripted.play(act, step, state, play_key, AT_ONCE, battle.max_steps)
@@ -69,27 +72,27 @@ def upstream_player(map_name: str, policy):
     return play
 
 
-def core_player(map_name: str, policy):
+def core_player(map_name: str, policy: Policy) -> Player:
     """``key -> Tally`` of ``AT_ONCE`` battles on our core."""
     env = core.make(map_name)
     battle = make_battle(SCENARIOS[map_name], env.max_steps)
 
-    def act(key, state):
+    def act(key: jax.Array, state: Any) -> jax.Array:
         return policy(key, battle, state, observation.available(battle, state))
 
-    def step(key, state, action):
+    def step(key: jax.Array, state: Any, action: jax.Array) -> tuple[Any, jax.Array, jax.Array, jax.Array]:
         state, outcome = env.step(key, state, action)
         return state, outcome.reward, outcome.terminated | outcome.truncated, outcome.won
 
     @jax.jit
-    def play(key):
+    def play(key: jax.Array) -> scripted.Tally:
         reset_key, play_key = jax.random.split(key)
         return scripted.play(act, step, env.reset(reset_key, AT_ONCE), play_key, AT_ONCE, battle.max_steps)
 
     return play
 
 
-def sample(player, battles: int, seed: int) -> dict:
+def sample(player: Player, battles: int, seed: int) -> dict[str, Any]:
     """Means over ``battles`` battles, with the standard errors of returns and lengths."""
     keys = jax.random.split(jax.random.key(seed), max(1, battles // AT_ONCE))
     tallies = [jax.device_get(player(key)) for key in keys]
@@ -106,7 +109,7 @@ def sample(player, battles: int, seed: int) -> dict:
     }
 
 
-def compare(map_name: str, name: str, battles: int, seed: int) -> dict:
+def compare(map_name: str, name: str, battles: int, seed: int) -> dict[str, Any]:
     """One row: both simulators' means, and differences in standard errors."""
     policy = scripted.POLICIES[name]
     ours = sample(core_player(map_name, policy), battles, seed)
@@ -119,7 +122,7 @@ def compare(map_name: str, name: str, battles: int, seed: int) -> dict:
     return {"map": map_name, "policy": name, "core": ours, "upstream": theirs, "z": z}
 
 
-def markdown(rows: list[dict]) -> str:
+def markdown(rows: list[dict[str, Any]]) -> str:
     names = ["map", "allies", "battles a side", "wins, core", "wins, upstream (95 %)", "return", "length"]
     table = [[*names, "z (wins, return, length)"]]
     for row in rows:
@@ -135,7 +138,7 @@ def markdown(rows: list[dict]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--maps", nargs="+", default=["3m", "2s3z", "3s_vs_5z", "smacv2_5_units"])
     parser.add_argument("--battles", type=int, default=10_000, help="a side, per map and policy")
     parser.add_argument("--seed", type=int, default=1)

@@ -6,6 +6,7 @@ A map that random play wins, or that no script can ever win, is set up wrongly.
 """
 
 import argparse
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,15 +23,15 @@ def tally(map_name: str, name: str, battles: int, seed: int) -> scripted.Tally:
     battle = make_battle(SCENARIOS[map_name], env.max_steps)
     policy = scripted.POLICIES[name]
 
-    def act(key, state):
+    def act(key: jax.Array, state: Any) -> jax.Array:
         return policy(key, battle, state, observation.available(battle, state))
 
-    def step(key, state, action):
+    def step(key: jax.Array, state: Any, action: jax.Array) -> tuple[Any, jax.Array, jax.Array, jax.Array]:
         state, outcome = env.step(key, state, action)
         return state, outcome.reward, outcome.terminated | outcome.truncated, outcome.won
 
     @jax.jit
-    def play(key):
+    def play(key: jax.Array) -> scripted.Tally:
         reset_key, play_key = jax.random.split(key)
         return scripted.play(act, step, env.reset(reset_key, battles), play_key, battles, env.max_steps)
 
@@ -38,7 +39,7 @@ def tally(map_name: str, name: str, battles: int, seed: int) -> scripted.Tally:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--maps", nargs="+", default=PAPER_MAPS)
     parser.add_argument("--battles", type=int, default=1024)
     parser.add_argument("--seed", type=int, default=0)

@@ -147,7 +147,7 @@ def rows_over_maps(runs: dict[tuple[str, str], Curves]) -> list[list[str]]:
     for label in dict.fromkeys(label for _, label in runs):
         scores = [final(curves) for (_, own), curves in runs.items() if own == label]
         if len(scores) == len(tasks) > 1:
-            middle = interquartile_mean(np.concatenate(scores))
+            middle = float(interquartile_mean(np.concatenate(scores)))
             found.append([label, _number(middle, verdict.over_seeds(scores, interquartile_mean))])
     return found
 

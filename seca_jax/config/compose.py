@@ -2,7 +2,7 @@
 
 A configuration is the schema's defaults, then the learner's own settings, then the preset's, then what
 the learner has of its own in that preset, then what the command line says: plain YAML, laid one over
-the other and typed by the schema.
+the other and typed by the schema. ``maps`` in a YAML file holds settings of single maps.
 """
 
 import os
@@ -43,7 +43,7 @@ def flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str
             yield prefix + name, value
 
 
-def layers(algo: str, preset: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def layers(algo: str, preset: str, map_name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """What ``conf/`` lays over the schema's defaults, bottom first: a name for people, values by key.
 
     Raises:
@@ -56,10 +56,12 @@ def layers(algo: str, preset: str) -> Iterator[tuple[str, dict[str, Any]]]:
         (f"algo/{algo}.yaml, preset {preset}", own.get("presets", {}).get(preset, {})),
     )
     for place, settings in files:
-        try:
-            yield place, {name: typed(name, text) for name, text in flat(settings)}
-        except ConfigError as error:
-            raise ConfigError(f"{place}: {error}") from None
+        everywhere = {name: value for name, value in settings.items() if name != "maps"}
+        for part in (everywhere, settings.get("maps", {}).get(map_name, {})):
+            try:
+                yield place, {name: typed(name, text) for name, text in flat(part)}
+            except ConfigError as error:
+                raise ConfigError(f"{place}: {error}") from None
 
 
 def compose(values: Mapping[str, Any]) -> Config:
@@ -72,7 +74,8 @@ def compose(values: Mapping[str, Any]) -> Config:
     one_of("algo", algo, learners.names())
     one_of("preset", preset, learners.presets())
     config = Config(algo=algo, preset=preset)
-    for settings in (*(settings for _, settings in layers(algo, preset)), values):
+    map_name = values.get("map", Config.map)
+    for settings in (*(settings for _, settings in layers(algo, preset, map_name)), values):
         for name, value in settings.items():
             config = replace(config, name, value)
     return config

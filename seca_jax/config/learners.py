@@ -8,7 +8,8 @@ A file may hold
 ``settings``
     Where its defaults differ from the schema's.
 ``presets``
-    By name of a preset, what the learner has of its own in it.
+    By name of a preset, what the learner has of its own in it. Under ``maps``, by name of a map, what it
+    has there alone; a preset's own file may have that too.
 """
 
 from functools import cache

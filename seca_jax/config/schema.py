@@ -64,7 +64,9 @@ class EnvConfig:
         10.0, "factor on rewards (SMAX's add up to 2 an episode, SMAC's to 20)", above=0
     )
     time_limit: str = key(
-        "upstream", "upstream (100 steps) or smac (SMAC's game time, converted)", choices=("upstream", "smac")
+        "upstream",
+        "upstream (jaxmarl's 101 steps; 130 on 1c3s5z and MMM2, 290 on 2c_vs_64zg) or smac (its game time)",
+        choices=("upstream", "smac"),
     )
 
 
@@ -80,7 +82,7 @@ class ActorConfig:
         "entropy normalised per state (Eq. 12) or by the batch mean (authors' code)",
         choices=("state", "batch"),
     )
-    epochs: int = key(2, "ours: passes over each batch; above 1 uses the clipped surrogate", low=1)
+    epochs: int = key(2, "ours: passes over each batch", low=1)
     minibatches: int = key(4, "ours: minibatches of environments per pass", low=1)
     clip: float = key(0.2, "ours: clip range of the surrogate where epochs * minibatches > 1", above=0)
 
@@ -195,7 +197,7 @@ class Config:
     window: int = key(64, "steps of each environment between updates, rollout=stream only", low=1)
     gamma: float = key(0.99, "discount", low=0, high=1)
     lam: float = key(0.95, "lambda of TD(lambda)", low=0, high=1)
-    lr_decay: bool = key(False, "let both learning rates fall linearly to zero over total_steps")
+    lr_decay: bool = key(False, "let the learning rates fall linearly to zero over total_steps")
     device: str = key("auto", "auto, cpu, gpu or tpu", choices=("auto", "cpu", "gpu", "tpu"))
     out: str = key("", "run directory; unless given, runs/<map>/<algo>/<name>", path=True)
     name: str = key("", "name of the run; empty: the start's date and time")

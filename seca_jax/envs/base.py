@@ -61,9 +61,13 @@ def each(key: jax.Array, num_envs: int) -> jax.Array:
     return key if key.ndim else jax.random.split(key, num_envs)
 
 
+def batch_axes(env: Environment) -> Any:
+    """Where the batch is in every leaf of the environment's state: a tree like it, of axis numbers."""
+    # The layout is the environment's own business, so look where its shapes follow the batch's size.
+    shapes = [jax.eval_shape(lambda key, n=n: env.reset(key, n), jax.random.key(0)) for n in (2, 3)]
+    return jax.tree.map(lambda a, b: [x != y for x, y in zip(a.shape, b.shape)].index(True), *shapes)
+
+
 def take(env: Environment, state: Any, index: jax.Array) -> Any:
     """The states at places ``index`` [B] of a batch of them, which may be taken more than once."""
-    # The layout is the environment's own business, so look where the batch shows in its shapes.
-    shapes = [jax.eval_shape(lambda key, n=n: env.reset(key, n), jax.random.key(0)) for n in (2, 3)]
-    axes = jax.tree.map(lambda a, b: [x != y for x, y in zip(a.shape, b.shape)].index(True), *shapes)
-    return jax.tree.map(lambda x, axis: jnp.take(x, index, axis=axis), state, axes)
+    return jax.tree.map(lambda x, axis: jnp.take(x, index, axis=axis), state, batch_axes(env))

@@ -19,22 +19,14 @@ from flax import struct
 from seca_jax.arrays import select_rows
 from seca_jax.credit.truth import Truth, coalitions, terms
 from seca_jax.envs.base import Environment, take
-from seca_jax.types import Carry
+from seca_jax.experience.moments import Moments
+from seca_jax.types import Act, Carry
 
 # Battles played side by side: enough to fill vector registers, few enough for a CPU's cache
-SLOTS = {"cpu": 1024}
+SLOTS = {"cpu": 512}
 SLOTS_ELSEWHERE = 2**14
 STRIDE = 4  # steps between two looks for battles that have ended
-PART = 2**16  # battles played by one call; what an interrupt can lose
-
-
-@struct.dataclass
-class Moments:
-    """``M`` moments at which somebody decided something."""
-
-    env: Any  # the environment's states
-    carry: Carry  # [M, N, ...], what the agents remember as they decide
-    action: jax.Array  # [M, N] int32, what they did
+ROUNDS = 32  # battles played in each place by one call, whose last ones leave places idle
 
 
 @struct.dataclass
@@ -71,7 +63,7 @@ class Branches(NamedTuple):
     steps: int
 
 
-def act_apart(act: Callable) -> Callable:
+def act_apart(act: Act) -> Callable:
     """``act`` with a key for every environment: (params, carry, obs, avail, key [B]) -> (action, carry)."""
 
     def one(params, carry, obs, avail, key):
@@ -82,7 +74,7 @@ def act_apart(act: Callable) -> Callable:
 
 
 @functools.lru_cache(maxsize=16)
-def drawer(env: Environment, act: Callable) -> Callable:
+def drawer(env: Environment, act: Act) -> Callable:
     """(params, moments, key, branches R) -> [M, R, N] int32, what the agents draw at the moments."""
 
     @functools.partial(jax.jit, static_argnums=3)
@@ -98,7 +90,7 @@ def drawer(env: Environment, act: Callable) -> Callable:
 
 
 @functools.lru_cache(maxsize=16)
-def player(env: Environment, act: Callable, gamma: float, slots: int) -> Callable:
+def player(env: Environment, act: Act, gamma: float, slots: int) -> Callable:
     """(params, moments, jobs, count, key) -> outcomes of the first ``count`` of the jobs.
 
     Battles are played in ``slots`` places side by side; one that has ended makes room for the next job.
@@ -236,9 +228,9 @@ def plan(action: np.ndarray, drawn: np.ndarray, masks: np.ndarray) -> Plan:
     )
 
 
-def parts(
+def play_parts(
     env: Environment,
-    act: Callable,
+    act: Act,
     params: Any,
     moments: Moments,
     drawn: np.ndarray,
@@ -248,18 +240,18 @@ def parts(
     gamma: float,
     start: int = 0,
 ) -> Iterator[Outcomes]:
-    """Plays the battles of a plan, PART of them at a time, from part ``start`` on: NumPy outcomes."""
-    slots = min(SLOTS.get(jax.default_backend(), SLOTS_ELSEWHERE), _power_of_two(len(plan.moment)))
+    """Plays the battles of a plan part by part, from part ``start`` on: NumPy outcomes of each."""
+    slots, size = shape_of(len(plan.moment))
     play = player(env, act, gamma, slots)
     action = np.asarray(moments.action)
     branches, num_agents = drawn.shape[1:]
-    for begin in range(start * PART, len(plan.moment), PART):
-        own = slice(begin, begin + PART)
+    for begin in range(start * size, len(plan.moment), size):
+        own = slice(begin, begin + size)
         moment, branch = plan.moment[own], plan.branch[own]
         bits = (plan.taken[own, None] >> np.arange(num_agents)) & 1
         joint = np.where(bits, action[moment], drawn[moment, branch % branches])
         count = len(moment)
-        room = ((0, min(PART, _power_of_two(len(plan.moment))) - count),)  # one shape, compiled once
+        room = ((0, size - count),)  # one shape, compiled once
         jobs = Jobs(
             np.pad(moment, room), np.pad(branch, room), np.pad(joint, (*room, (0, 0))).astype(np.int32)
         )
@@ -267,8 +259,11 @@ def parts(
         yield jax.tree.map(lambda x: x[:count], outcomes)  # noqa: B023
 
 
-def _power_of_two(number: int) -> int:
-    return 1 << max(number - 1, 0).bit_length()
+def shape_of(battles: int) -> tuple[int, int]:
+    """(places, battles of a part) for so many battles."""
+    most = SLOTS.get(jax.default_backend(), SLOTS_ELSEWHERE)
+    slots = min(most, 1 << max(battles - 1, 0).bit_length())
+    return slots, slots * ROUNDS
 
 
 def joined(plan: Plan, outcomes: list[Outcomes]) -> Branches:
@@ -282,7 +277,7 @@ def joined(plan: Plan, outcomes: list[Outcomes]) -> Branches:
 
 def branch_out(
     env: Environment,
-    act: Callable,
+    act: Act,
     params: Any,
     moments: Moments,
     masks: np.ndarray,
@@ -308,12 +303,12 @@ def branch_out(
     draw_key, play_key = jax.random.split(key)
     drawn = np.asarray(drawer(env, act)(params, moments, draw_key, branches))
     todo = plan(np.asarray(moments.action), drawn, masks)
-    return joined(todo, list(parts(env, act, params, moments, drawn, todo, play_key, gamma=gamma)))
+    return joined(todo, list(play_parts(env, act, params, moments, drawn, todo, play_key, gamma=gamma)))
 
 
 def truth(
     env: Environment,
-    act: Callable,
+    act: Act,
     params: Any,
     states: Any,
     carry: Carry,

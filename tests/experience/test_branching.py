@@ -11,6 +11,7 @@ from seca_jax.envs import particle, probes
 from seca_jax.envs.base import take
 from seca_jax.envs.smax import core
 from seca_jax.experience import branching
+from seca_jax.experience.moments import Moments
 from seca_jax.types import Carry
 
 GAMMA = 0.9
@@ -159,7 +160,7 @@ def battles():
         key, step_key = jax.random.split(jax.random.key(t))
         action, carry = act(params, carry, view.obs, view.avail, key, False)
         states, _ = env.step(step_key, states, action)
-    return env, act, params, branching.Moments(states, carry, action)
+    return env, act, params, Moments(states, carry, action)
 
 
 def masks(moments):
@@ -171,7 +172,7 @@ def test_a_battle_depends_on_its_branch_and_not_on_its_place(battles, monkeypatc
     args = (env, act, params, moments, masks(4), jax.random.key(3), 6)
     wide = branching.branch_out(*args, gamma=GAMMA)
     monkeypatch.setitem(branching.SLOTS, "cpu", 4)
-    monkeypatch.setattr(branching, "PART", 16)
+    monkeypatch.setattr(branching, "ROUNDS", 3)
     narrow = branching.branch_out(*args, gamma=GAMMA)
     assert wide.battles == narrow.battles > 32
     assert wide.steps == narrow.steps and wide.truncated == narrow.truncated

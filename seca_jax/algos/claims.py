@@ -1,0 +1,282 @@
+"""What a trained learner's critic claims about given moments: every advantage it could hand out there.
+
+Each learner's critic is put in the form of the paper's f(s; v), v [N, A] of one-hot actions or policies:
+
+=============================  ==================================================================
+seca, coma_newarchi, lica      the hypernetwork critic itself
+coma                           one value for every agent: its own Q, expected over its row of v
+qmix, vdn                      the mix of the agents' Q, each expected over its row of v
+qtran                          the joint Q, which reads v as it is
+=============================  ==================================================================
+
+so that all can be asked for the same terms, whichever of them the learner itself uses.
+"""
+
+from typing import Any, Callable, NamedTuple
+
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+import numpy as np
+
+from seca_jax.algos import actor_critic, coma, vdn
+from seca_jax.algos.critic import hypernetwork, targets
+from seca_jax.config.schema import Config
+from seca_jax.credit import attribution, names, order
+from seca_jax.credit.advantage import prefixes, ranks
+from seca_jax.envs.base import Environment
+from seca_jax.experience.rollout import Rollout
+from seca_jax.networks.agent import Agent, agent_input
+from seca_jax.networks.mixers import JointQ, QMixer
+from seca_jax.types import Carry, View
+
+RANDOM = "random"  # an order drawn anew at every moment
+VALUE_BASED = ("qmix", "vdn", "qtran")
+SCORES = 2**26  # floats of gradients held at once
+
+
+class Opinion(NamedTuple):
+    """A learner's policies and its critic, as functions.
+
+    Attributes:
+        policy: ``(params, carry, view) -> [..., N, A]``, what the agents draw from.
+        inputs: ``(params, rollout) -> the critic's inputs``, leaves [T, B, ...].
+        critic: ``(params, inputs) -> (v [..., N, A] -> [...] or [..., N])``.
+        targets: ``(params, rollout) -> [T, B] or [T, B, N]``, TD(lambda) of that critic; None where the
+            learner has none.
+        along_path: the critic's inputs are the state alone, so that contributions (Eq. 14) exist.
+    """
+
+    policy: Callable[[Any, Carry, View], jax.Array]
+    inputs: Callable[[Any, Rollout], Any]
+    critic: Callable[[Any, Any], Callable[[jax.Array], jax.Array]]
+    targets: Callable[[Any, Rollout], jax.Array] | None
+    along_path: bool
+
+
+def _on_policy(config: Config, env: Environment) -> Opinion:
+    evaluator = coma.evaluator(env) if config.algo == "coma" else hypernetwork(config, env)
+    agent = actor_critic.make_agent(config, env)
+
+    def policy(params, carry, view):
+        logits, _ = actor_critic.logits_of(agent, params.actor, carry, view.obs, view.avail)
+        return jax.nn.softmax(logits)
+
+    def y(params, rollout):
+        action = jax.nn.one_hot(rollout.action, env.num_actions)
+        tail = policy(params, rollout.tail_carry, rollout.tail)
+        return targets(config, evaluator, params.critic, rollout, action, tail)
+
+    return Opinion(
+        policy=policy,
+        inputs=lambda params, rollout: evaluator.reads(rollout.view, rollout.last_action()),
+        critic=lambda params, inputs: evaluator.at(params.critic, inputs),
+        targets=y,
+        along_path=config.algo != "coma",
+    )
+
+
+def _value_based(config: Config, env: Environment) -> Opinion:
+    agent = Agent(hidden=config.actor.hidden, num_actions=env.num_actions)
+    mixer = QMixer(embed=config.q.mixing, hypernet=config.q.hypernet)
+    joint = JointQ()
+
+    def look(params, carry, view, avail):
+        x = agent_input(view.obs, carry.last_action, env.num_actions)
+        return agent.apply(params.agent, carry.hidden, x, avail)
+
+    def policy(params, carry, view):
+        _, q = look(params, carry, view, view.avail)
+        greedy = jax.nn.one_hot(jnp.argmax(q, axis=-1), env.num_actions)
+        anything = view.avail / jnp.sum(view.avail, axis=-1, keepdims=True)
+        return greedy + config.q.epsilon_final * (anything - greedy)
+
+    def inputs(params, rollout):
+        return *look(params, rollout.extra, rollout.view, True), rollout.view.state
+
+    def critic(params, inputs):
+        hidden, q, state = inputs
+        if config.algo == "qtran":
+            return lambda v: joint.apply(params.mixer["q"], hidden, v, state)
+        mix = mixer.apply if config.algo == "qmix" else vdn.total
+        return lambda v: mix(params.mixer, jnp.sum(v * q, axis=-1), state)
+
+    return Opinion(policy, inputs, critic, targets=None, along_path=False)
+
+
+def opinion(config: Config, env: Environment) -> Opinion:
+    """What the learner of a run thinks, as functions of its parameters."""
+    return (_value_based if config.algo in VALUE_BASED else _on_policy)(config, env)
+
+
+def orders(
+    config: Config, view: Opinion, params: Any, rollout: Rollout, wanted: list[str], key: jax.Array
+) -> dict[str, jax.Array]:
+    """Who is assessed first at every step of whole episodes, by the name of the order.
+
+    Args:
+        config: ``credit.points`` and ``credit.path`` matter.
+        view: the learner's opinion.
+        params: of one seed.
+        rollout: of :func:`seca_jax.experience.moments.live`.
+        wanted: names of :mod:`seca_jax.credit.names`, or ``random``.
+        key: of the random order.
+
+    Returns:
+        [T, B, N] agent indices each.
+    """
+    policy = view.policy(params, rollout.extra, rollout.view)
+    found = {}
+    for name in wanted:
+        if name == RANDOM:
+            found[name] = jnp.argsort(jax.random.uniform(key, rollout.action.shape), axis=-1)
+            continue
+        kind, length = names.parse(name)
+        if kind == "ig":
+            contribution = attribution.path_contribution(
+                lambda state, v: view.critic(params, state)(v),
+                policy,
+                rollout.view.state,
+                points=config.credit.points,
+                mask=rollout.linked,
+                stage=order.stages(rollout.age, rollout.episode, length),
+                chunks=rollout.mask.shape[0],
+            )
+            backward = config.credit.path == "backward"
+            found[name] = order.by_contribution(-contribution if backward else contribution)
+        elif kind == "prob":
+            taken = jax.nn.one_hot(rollout.action, policy.shape[-1])
+            found[name] = order.by_probability(policy, taken)
+        else:
+            found[name] = {"entropy": order.by_entropy, "fixed": order.fixed}[kind](policy)
+    return found
+
+
+class Claims(NamedTuple):
+    """What a critic claims at ``M`` moments.
+
+    Attributes:
+        terms: [M, N] by (advantage, order): sequential under every order; coma, marginal and joint with
+            the order "".
+        residual: [M, N], y - f(s; u); None where the learner has no targets.
+        policy: [M, N, A].
+    """
+
+    terms: dict[tuple[str, str], np.ndarray]
+    residual: np.ndarray | None
+    policy: np.ndarray
+
+
+def terms(
+    f: Callable[[jax.Array], jax.Array],
+    policy: jax.Array,
+    action: jax.Array,
+    turns: dict[str, jax.Array],
+) -> dict[tuple[str, str], jax.Array]:
+    """Every advantage of f at fixed states.
+
+    Args:
+        f: v [..., N, A] -> [...], or [..., N] where each agent has a value of its own; an agent's
+            advantage is then a difference of its own values.
+        policy: [..., N, A].
+        action: [..., N, A], one-hot.
+        turns: orders [..., N] by name.
+
+    Returns:
+        [..., N] by (advantage, order).
+    """
+    num_agents = policy.shape[-2]
+    agents = jnp.arange(num_agents)
+
+    def values(v):  # [..., N], one for every agent
+        value = f(v)
+        return value if value.ndim == policy.ndim - 1 else jnp.repeat(value[..., None], num_agents, axis=-1)
+
+    def with_own(row, others):  # agent a's value of ``others`` with row a of ``row``
+        def one(a):
+            return jnp.take(values(jnp.where((agents == a)[:, None], row, others)), a, axis=-1)
+
+        return jnp.moveaxis(jax.lax.map(one, agents), 0, -1)
+
+    full, nobody = values(action), values(policy)
+    found = {
+        ("coma", ""): full - with_own(policy, action),
+        ("marginal", ""): with_own(action, policy) - nobody,
+        ("joint", ""): full - nobody,
+    }
+    for name, turn in turns.items():
+        steps = jnp.diff(jax.lax.map(values, prefixes(policy, action, turn)), axis=0)  # [N, ..., N]
+        place = ranks(turn)[None]
+        found["sequential", name] = jnp.take_along_axis(steps, place, axis=0)[0]
+    return found
+
+
+def claims(
+    view: Opinion, params: Any, rollout: Rollout, turns: dict[str, jax.Array], t: np.ndarray, b: np.ndarray
+) -> Claims:
+    """What the critic claims at steps ``t`` of environments ``b`` [M].
+
+    Args:
+        view: the learner's opinion.
+        params: of one seed.
+        rollout: of :func:`seca_jax.experience.moments.live`.
+        turns: of :func:`orders`.
+        t, b: [M] indices.
+    """
+
+    def here(tree):
+        return jax.tree.map(lambda x: x[t, b], tree)
+
+    policy = here(view.policy(params, rollout.extra, rollout.view))
+    action = jax.nn.one_hot(rollout.action[t, b], policy.shape[-1])
+    f = view.critic(params, here(view.inputs(params, rollout)))
+    found = terms(f, policy, action, here(turns))
+    residual = None
+    if view.targets is not None:
+        value, y = f(action), here(view.targets(params, rollout))
+        residual = y - value
+        if residual.ndim == 1:
+            residual = jnp.repeat(residual[:, None], policy.shape[1], axis=1)
+    return jax.device_get(Claims(found, residual, policy))
+
+
+def score_products(
+    config: Config, env: Environment, params: Any, rollout: Rollout, t, b
+) -> np.ndarray | None:
+    """Products of the gradients of log pi(u) of all agents at steps ``t`` of environments ``b`` [M].
+
+    With respect to the actor's parameters; what the agents remember is taken as given.
+
+    Returns:
+        [M N, M N]; None where the learner ascends no policy gradient.
+    """
+    if config.algo in VALUE_BASED:
+        return None
+    agent = actor_critic.make_agent(config, env)
+    carry = rollout.extra
+    x = agent_input(rollout.view.obs[t, b], carry.last_action[t, b], env.num_actions)
+    rows = carry.hidden[t, b], x, rollout.view.avail[t, b], rollout.action[t, b]
+    rows = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), rows)
+
+    @jax.jit
+    def scores(actor, rows):  # [rows, parameters]
+        def one(hidden, x, avail, action):
+            def log_prob(actor):
+                _, logits = agent.apply(actor, hidden, x, avail)
+                return jax.nn.log_softmax(logits)[action]
+
+            return jax.flatten_util.ravel_pytree(jax.grad(log_prob)(actor))[0]
+
+        return jax.vmap(one)(*rows)
+
+    number, size = len(rows[-1]), sum(leaf.size for leaf in jax.tree.leaves(params.actor))
+    step = max(1, SCORES // size)
+    cuts = [slice(i, i + step) for i in range(0, number, step)]
+    products = np.zeros((number, number), np.float32)
+    for i, left in enumerate(cuts):
+        own = scores(params.actor, jax.tree.map(lambda leaf: leaf[left], rows))  # noqa: B023
+        for right in cuts[i:]:
+            other = own if right is left else scores(params.actor, jax.tree.map(lambda x: x[right], rows))  # noqa: B023
+            products[left, right] = own @ other.T
+            products[right, left] = products[left, right].T
+    return products

@@ -1,5 +1,5 @@
 # make train   creates .venv, installs, trains a small map and leaves a learning curve
-# make test    runs the tests in the same environment
+# make test    runs the tests in the same environment, WORKERS=2 processes side by side (a GiB of memory each)
 # make check   formatting, lint, types, then the tests: what continuous integration runs
 # make format  writes what check would ask for, as far as a tool can
 # make figures redraws the experiments' pictures and tables from stored results
@@ -7,6 +7,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN ?= runs/3m/seca/make-train
 BIN := $(VENV)/bin
+WORKERS ?= 2
 SETTINGS ?= map=3m seeds=2 total_steps=1_000_000 eval.interval=100_000
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 RUFF := $(BIN)/python -m ruff
@@ -34,7 +35,7 @@ train: install
 	@echo "learning curve: $(RUN)/curves.png"
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 check: lint types test
 

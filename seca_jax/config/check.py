@@ -6,7 +6,8 @@ The schema's types and ranges hold for all keys; what else is asked of a key, on
 import difflib
 import math
 import re
-from typing import Any, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from seca_jax.config import learners
 from seca_jax.config.learners import unread as unread
@@ -47,13 +48,13 @@ def one_of(name: str, value: str, names: Sequence[str]) -> None:
         raise ConfigError(f"{name}={value}: unknown{hint}; one of {', '.join(names)}")
 
 
-def check_field(name: str, kind: type, limits: Any, value: Any) -> None:
+def check_field(name: str, kind: Any, limits: Mapping[str, Any], value: Any) -> None:
     """Raises ConfigError unless ``value`` has the key's type and lies in its range."""
     right_type = type(value) is kind or (kind is float and type(value) is int)
     if not right_type or (kind is float and not math.isfinite(value)):
         raise ConfigError(f"{name}={value}: expected {TYPE_NAMES[kind]}")
     if limits["choices"]:
-        one_of(name, value, limits["choices"])
+        one_of(name, str(value), limits["choices"])
     low, above, high = limits["low"], limits["above"], limits["high"]
     if low is not None and high is not None and not low <= value <= high:
         raise ConfigError(f"{name}={value}: must lie between {low} and {high}")

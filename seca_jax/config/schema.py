@@ -216,7 +216,7 @@ class Config:
 def keys(cls: type = Config, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field]]:
     """Every key of the schema with its dotted name, in order, groups expanded."""
     for f in dataclasses.fields(cls):
-        if dataclasses.is_dataclass(f.type):
+        if isinstance(f.type, type) and dataclasses.is_dataclass(f.type):
             yield from keys(f.type, f"{prefix}{f.name}.")
         else:
             yield prefix + f.name, f

@@ -38,7 +38,7 @@ class Environment:
         view: ``state -> View``.
         restart: ``(key, state, ended [B] bool) -> state``: fresh episodes where ``ended``.
         select: ``(mask [B] bool, a, b) -> state``: states of ``a`` where ``mask``, else of ``b``.
-        frame: ``state -> Frame`` for rendering, or None (see ``envs/smax/render.py``).
+        frame: ``state -> Frame`` for rendering, or None (see ``envs/smax/frame.py``).
     """
 
     name: str

@@ -33,8 +33,10 @@ class Task(NamedTuple):
 
     world: Any  # jaxmarl's environment
     team: list[str]  # names of the agents that learn
-    others: Callable  # (one key or [B], num_envs) -> {name: action [B]} of the particles that do not
-    judge: Callable  # world state of one environment -> (reward, ended, success)
+    # (one key or [B], num_envs) -> {name: action [B]} of the particles that do not learn
+    others: Callable[[jax.Array, int], dict[str, jax.Array]]
+    # world state of one environment -> (reward, ended, success)
+    judge: Callable[[Any], tuple[jax.Array, jax.Array, jax.Array]]
 
 
 def _touch(world: Any, state: Any, a: jax.Array, b: int) -> jax.Array:
@@ -45,11 +47,11 @@ def _predator_prey() -> Task:
     world = jaxmarl("environments.mpe").SimpleTagMPE(num_good_agents=1, num_adversaries=3, num_obs=2)
     (prey,) = world.good_agents
 
-    def judge(state):
+    def judge(state: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
         caught = _touch(world, state, jnp.arange(3), 3).any()
         return CAPTURE * caught, caught, caught
 
-    def others(key, num_envs):
+    def others(key: jax.Array, num_envs: int) -> dict[str, jax.Array]:
         if key.ndim:
             return {prey: jax.vmap(lambda own: jax.random.randint(own, (), 0, MOVES))(key)}
         return {prey: jax.random.randint(key, (num_envs,), 0, MOVES)}
@@ -60,7 +62,7 @@ def _predator_prey() -> Task:
 def _cooperative_navigation() -> Task:
     world = jaxmarl("environments.mpe").SimpleSpreadMPE(num_agents=3, num_landmarks=3)
 
-    def judge(state):
+    def judge(state: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
         apart = state.p_pos[:3, None] - state.p_pos[None, 3:]
         nearest = jnp.min(jnp.linalg.norm(apart, axis=-1), axis=0)
         return -jnp.sum(nearest), jnp.bool_(False), jnp.all(nearest < world.rad[0])
@@ -86,10 +88,10 @@ def make(name: str) -> Environment:
     task = TASKS[name]()
     world, team = task.world, task.team
 
-    def reset(key, num_envs):
+    def reset(key: jax.Array, num_envs: int) -> Any:
         return jax.vmap(world.reset)(jax.random.split(key, num_envs))[1]
 
-    def view(states):
+    def view(states: Any) -> View:
         obs = jax.vmap(world.get_obs)(states)
         num_envs = states.step.shape[0]
         position, velocity = states.p_pos, states.p_vel[:, : world.num_agents]
@@ -99,7 +101,7 @@ def make(name: str) -> Environment:
             state=jnp.tanh(jnp.concatenate([x.reshape(num_envs, -1) for x in (position, velocity)], axis=-1)),
         )
 
-    def step(key, states, action):
+    def step(key: jax.Array, states: Any, action: jax.Array) -> tuple[Any, Outcome]:
         split = jax.vmap(jax.random.split, out_axes=1) if key.ndim else jax.random.split
         others_key, key = split(key)
         num_envs = action.shape[0]
@@ -115,7 +117,7 @@ def make(name: str) -> Environment:
         )
         return states, outcome
 
-    def restart(key, states, ended):
+    def restart(key: jax.Array, states: Any, ended: jax.Array) -> Any:
         return select_rows(ended, reset(key, ended.shape[0]), states)
 
     shapes = jax.eval_shape(lambda: view(reset(jax.random.key(0), 1)))

@@ -15,7 +15,7 @@ game's own unit; ``won`` marks the best possible episode.
 ==============  ===================================================================================
 """
 
-from typing import Any, NamedTuple
+from typing import Callable, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,8 +35,10 @@ class Game(NamedTuple):
     num_agents: int
     num_actions: int
     length: int
-    private: Any  # key -> [N, P] what each agent alone sees, kept through the episode
-    pay: Any  # (private [N, P], first joint action [N]) -> return, paid at the episode's end
+    # key -> [N, P] what each agent alone sees, kept through the episode
+    private: Callable[[jax.Array], jax.Array]
+    # (private [N, P], first joint action [N]) -> return, paid at the episode's end
+    pay: Callable[[jax.Array, jax.Array], jax.Array]
     best: float
 
 
@@ -46,23 +48,23 @@ class ProbeState(NamedTuple):
     time: jax.Array  # [B] int32
 
 
-def _told(num_agents, num_actions):
-    def private(key):
+def _told(num_agents: int, num_actions: int) -> Callable[[jax.Array], jax.Array]:
+    def private(key: jax.Array) -> jax.Array:
         told = jax.random.randint(key, (num_agents,), 0, num_actions)
         return jax.nn.one_hot(told, num_actions)
 
     return private
 
 
-def _nothing(num_agents):
+def _nothing(num_agents: int) -> Callable[[jax.Array], jax.Array]:
     return lambda key: jnp.zeros((num_agents, 1))
 
 
-def _bit(key):
+def _bit(key: jax.Array) -> jax.Array:
     return jnp.broadcast_to(jax.random.rademacher(key, (), jnp.float32), (2, 1))
 
 
-def _leader_pay(private, action):
+def _leader_pay(private: jax.Array, action: jax.Array) -> jax.Array:
     right = action[0] == (private[0, 0] > 0)
     return right * (1.0 + 0.25 * (action[1] == action[0]))
 
@@ -83,14 +85,14 @@ def make(name: str) -> Environment:
     """
     game = GAMES[name]
 
-    def reset(key, num_envs):
+    def reset(key: jax.Array, num_envs: int) -> ProbeState:
         return ProbeState(
             private=jax.vmap(game.private)(jax.random.split(key, num_envs)),
             first=jnp.zeros((num_envs, game.num_agents), jnp.int32),
             time=jnp.zeros(num_envs, jnp.int32),
         )
 
-    def view(state):
+    def view(state: ProbeState) -> View:
         num_envs = len(state.time)
         clock = (state.time / game.length).astype(jnp.float32)
         own_clock = jnp.broadcast_to(clock[:, None, None], (num_envs, game.num_agents, 1))
@@ -108,7 +110,7 @@ def make(name: str) -> Environment:
             ),
         )
 
-    def step(key, state, action):
+    def step(key: jax.Array, state: ProbeState, action: jax.Array) -> tuple[ProbeState, Outcome]:
         del key
         first = jnp.where((state.time == 0)[:, None], action, state.first)
         time = state.time + 1
@@ -121,7 +123,7 @@ def make(name: str) -> Environment:
             won=terminated & (reward >= game.best - 1e-6),
         )
 
-    def restart(key, state, ended):
+    def restart(key: jax.Array, state: ProbeState, ended: jax.Array) -> ProbeState:
         return select_rows(ended, reset(key, ended.shape[0]), state)
 
     features = jax.eval_shape(game.private, jax.random.key(0)).shape[-1]

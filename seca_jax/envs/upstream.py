@@ -3,6 +3,8 @@
 One battle at a time under ``vmap``, as upstream wrote it.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +20,9 @@ from seca_jax.envs.smax.units import TABLE
 from seca_jax.types import Outcome, View
 
 
-def scaled_state(raw: jax.Array, num_units: int, type_bits: int, size: float, cooldowns: np.ndarray):
+def scaled_state(
+    raw: jax.Array, num_units: int, type_bits: int, size: float, cooldowns: np.ndarray
+) -> jax.Array:
     """Upstream's world state with every feature in about [-1, 1], same length and order.
 
     Upstream gives positions in map cells, cooldowns in seconds (falling without end while a unit
@@ -80,10 +84,10 @@ def make(
     agents = battle.agents
     num_allies, num_units = core.num_allies, core.num_agents
 
-    def reset(key, num_envs):
+    def reset(key: jax.Array, num_envs: int) -> Any:
         return jax.vmap(battle.reset)(jax.random.split(key, num_envs))[1]
 
-    def view(battles):
+    def view(battles: Any) -> View:
         obs = jax.vmap(battle.get_obs)(battles)
         avail = jax.vmap(battle.get_avail_actions)(battles)
         world = jax.vmap(battle.get_world_state)(battles)
@@ -96,7 +100,7 @@ def make(
             state=world,
         )
 
-    def step(key, battles, action):
+    def step(key: jax.Array, battles: Any, action: jax.Array) -> tuple[Any, Outcome]:
         keys = each(key, action.shape[0])
         actions = {a: action[:, i] for i, a in enumerate(agents)}
         _, after, reward, _, _ = jax.vmap(battle.step_env)(keys, battles, actions)
@@ -110,12 +114,12 @@ def make(
             won=ally & ~enemy,
         )
 
-    def restart(key, battles, ended):
+    def restart(key: jax.Array, battles: Any, ended: jax.Array) -> Any:
         return select_rows(ended, reset(key, ended.shape[0]), battles)
 
     ours = make_battle(SCENARIOS[map_name], limit)
 
-    def frame(battles):
+    def frame(battles: Any) -> Frame:
         inner = battles.state
         kinds = inner.unit_types.astype(jnp.int32)
         cooldown = inner.unit_weapon_cooldowns / jnp.asarray(TABLE.cooldown)[kinds]

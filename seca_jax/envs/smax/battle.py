@@ -15,6 +15,7 @@ from flax import struct
 from seca_jax.envs.smax.scenarios import Scenario
 from seca_jax.envs.smax.units import COLOSSUS, TABLE
 
+Column = jax.Array | np.ndarray  # [U, 1] of a fixed line-up, [U, B] where types are drawn
 MAP_SIZE = 32.0  # cells, both ways
 SUBSTEPS = 8  # physics steps in one environment step
 DT = 1 / 16  # s, one physics step
@@ -96,7 +97,7 @@ def make_battle(scenario: Scenario, max_steps: int) -> Battle:
     )
 
 
-def figure(battle: Battle, unit_type: jax.Array | None, name: str) -> jax.Array | np.ndarray:
+def figure(battle: Battle, unit_type: jax.Array | None, name: str) -> Column:
     """Column ``name`` of the unit table for every unit: ``[U, 1]``, or ``[U, B]`` where types are drawn."""
     column = getattr(TABLE, name)
     if unit_type is None:

@@ -1,6 +1,8 @@
 """SMAX battles as a batched environment: ``make`` puts the rooms of this package together."""
 
+import dataclasses
 import difflib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -80,14 +82,14 @@ def transition_in_parts(
     if parts == 1:
         return transition(battle, state, action, noise)
 
-    def cut(x):  # [..., B] -> [parts, ..., B / parts]
+    def cut(x: jax.Array) -> jax.Array:  # [..., B] -> [parts, ..., B / parts]
         return jnp.moveaxis(x.reshape(*x.shape[:-1], parts, -1), -2, 0)
 
-    def join(x):
+    def join(x: jax.Array) -> jax.Array:
         x = jnp.moveaxis(x, 0, -2)
         return x.reshape(*x.shape[:-2], num_envs)
 
-    def part(own):
+    def part(own: Any) -> tuple[State, Outcome]:
         state, action, noise = own
         return transition(battle, state, action.T, noise)
 
@@ -151,7 +153,7 @@ def make(
     def step(key: jax.Array, current: State, action: jax.Array) -> tuple[State, Outcome]:
         noise = draw_noise(battle, key, current.step.shape[0], aim=opponent == "random")
         current, outcome = transition_in_parts(battle, current, action, noise)
-        return current, outcome.replace(reward=outcome.reward * reward_scale)
+        return current, dataclasses.replace(outcome, reward=outcome.reward * reward_scale)
 
     def view(current: State) -> View:
         return View(

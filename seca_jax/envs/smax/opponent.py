@@ -5,6 +5,7 @@ with nobody in range walk towards a random ally in sight, else towards the point
 the unit stood first.
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -44,7 +45,7 @@ def _drawn(mask: jax.Array, uniform: jax.Array) -> list[jax.Array]:
 
 def _at(planes: jax.Array, chosen: list[jax.Array]) -> jax.Array:
     """``planes [E, N, B]`` where ``chosen``, a plane per slot, is true -> ``[E, B]``."""
-    return sum(jnp.where(plane, planes[:, index], 0.0) for index, plane in enumerate(chosen))
+    return jnp.asarray(sum(jnp.where(plane, planes[:, index], 0.0) for index, plane in enumerate(chosen)))
 
 
 def _towards(dx: jax.Array, dy: jax.Array) -> jax.Array:
@@ -53,7 +54,9 @@ def _towards(dx: jax.Array, dy: jax.Array) -> jax.Array:
     return jnp.where(dy == most, 0, jnp.where(dx == most, 1, jnp.where(-dy == most, 2, 3)))
 
 
-def _over_ridge(ridge: Ridge, x: jax.Array, y: jax.Array, dx: jax.Array, dy: jax.Array):
+def _over_ridge(
+    ridge: Ridge, x: jax.Array, y: jax.Array, dx: jax.Array, dy: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """The way ``(dx, dy)`` from ``(x, y)``, by the ramp if the ridge is between here and there."""
     middle, ramp = (ridge.south + ridge.north) / 2, (ridge.ramp_west + ridge.ramp_east) / 2
     north = y + dy > middle
@@ -160,4 +163,4 @@ def act(battle: Battle, state: State, chase: jax.Array, aim: jax.Array | None) -
     for row in np.flatnonzero(battle.heals[num_allies:]):
         healing = _heal(battle, state, num_allies + int(row), goal_x[row], goal_y[row])
         action = action.at[row].set(healing.astype(jnp.int32))
-    return action, state.replace(goal_x=goal_x, goal_y=goal_y, victim=victim)
+    return action, dataclasses.replace(state, goal_x=goal_x, goal_y=goal_y, victim=victim)

@@ -4,13 +4,14 @@ The six first unit types behave as in jaxmarl's ``SMAX._world_step``; splash, he
 ridges are ours and leave no trace in the program of a map that has none.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seca_jax.envs.smax.battle import DT, MAP_SIZE, NUM_MOVES, SUBSTEPS, Battle, State, figure
+from seca_jax.envs.smax.battle import DT, MAP_SIZE, NUM_MOVES, SUBSTEPS, Battle, Column, State, figure
 from seca_jax.envs.smax.scenarios import Ridge
 from seca_jax.envs.smax.units import (
     ENERGY_MAX,
@@ -66,7 +67,9 @@ def targets(battle: Battle, action: jax.Array) -> jax.Array:
     return jnp.where(valid, target, -1)
 
 
-def push(x: jax.Array, y: jax.Array, health: jax.Array, radius: jax.Array, flies: np.ndarray):
+def push(
+    x: jax.Array, y: jax.Array, health: jax.Array, radius: Column, flies: np.ndarray
+) -> tuple[jax.Array, jax.Array]:
     """Move living units that overlap apart by half the overlap each; planes ``[U, B]``, ``flies [U]``.
 
     One unit pushes everybody at a time: no ``[U, U, B]`` array is ever written, and the program is
@@ -75,7 +78,9 @@ def push(x: jax.Array, y: jax.Array, health: jax.Array, radius: jax.Array, flies
     reach = jnp.where(health > 0, radius, -MAP_SIZE)  # a dead unit overlaps nobody
     level = np.where(flies, 1.0, -1.0).astype(np.float32)[:, None]
 
-    def by_one(moved, other):
+    def by_one(
+        moved: tuple[jax.Array, jax.Array], other: tuple[jax.Array, ...]
+    ) -> tuple[tuple[jax.Array, jax.Array], None]:
         other_x, other_y, other_reach, other_level = other
         dx, dy = x - other_x, y - other_y
         distance = jnp.sqrt(dx * dx + dy * dy) + 1e-6
@@ -87,7 +92,9 @@ def push(x: jax.Array, y: jax.Array, health: jax.Array, radius: jax.Array, flies
     return jax.lax.scan(by_one, (x, y), (x, y, reach, jnp.asarray(level)))[0]
 
 
-def stay_off(ridge: Ridge, climbs: np.ndarray, old: Body, x: jax.Array, y: jax.Array):
+def stay_off(
+    ridge: Ridge, climbs: np.ndarray, old: Body, x: jax.Array, y: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """Positions ``[U, B]`` with everybody who may not be on the ridge put back to its edge.
 
     Who is on the ramp stays within its sides, who is beside the ridge stays on that side of it.
@@ -114,8 +121,15 @@ def _position(target: jax.Array, others: Body) -> tuple[jax.Array, jax.Array]:
     return at_x, at_y
 
 
-def _line(shooter_x, shooter_y, at_x, at_y, victims: Body, radius, grounded) -> jax.Array:
-    """Victims ``[V, B]`` that a beam at ``(at_x, at_y) [B]`` touches: a bar across the line of fire."""
+def _line(
+    origin: tuple[jax.Array, jax.Array],
+    at: tuple[jax.Array, jax.Array],
+    victims: Body,
+    radius: Column,
+    grounded: np.ndarray,
+) -> jax.Array:
+    """Victims ``[V, B]`` whom a beam from ``origin [B]`` touches ``at [B]``: a bar across its line."""
+    (at_x, at_y), (shooter_x, shooter_y) = at, origin
     aim_x, aim_y = at_x - shooter_x, at_y - shooter_y
     length = jnp.sqrt(aim_x * aim_x + aim_y * aim_y)
     close = length < 1e-6  # no direction to speak of: the bar lies north-south
@@ -127,7 +141,16 @@ def _line(shooter_x, shooter_y, at_x, at_y, victims: Body, radius, grounded) -> 
     return (along * along + across * across <= radius * radius) & (victims.health > 0) & grounded
 
 
-def _volley(shooters: Body, victims: Body, target: jax.Array, attack, attack_range, splashes, radius, flies):
+def _volley(
+    shooters: Body,
+    victims: Body,
+    target: jax.Array,
+    attack: Column,
+    attack_range: Column,
+    splashes: np.ndarray,
+    radius: Column,
+    flies: np.ndarray,
+) -> tuple[jax.Array, jax.Array]:
     """Who fires and what it costs the other side, for ``S`` shooters at ``V`` victims.
 
     ``target`` ``[S, B]`` numbers the victims, anything else is no target; ``splashes [S]``; ``radius``
@@ -142,15 +165,23 @@ def _volley(shooters: Body, victims: Body, target: jax.Array, attack, attack_ran
     damage = jnp.zeros(victims.x.shape)
     for index in range(shooters.x.shape[0]):
         if splashes[index]:
-            beam = shooters.x[index], shooters.y[index], at_x[index], at_y[index]
-            struck = fires[index] & _line(*beam, victims, radius, ~flies[:, None])
+            origin, at = (shooters.x[index], shooters.y[index]), (at_x[index], at_y[index])
+            struck = fires[index] & _line(origin, at, victims, radius, ~flies[:, None])
         else:
             struck = hit[index] == numbers
         damage = damage + jnp.where(struck, attack[index], 0.0)
     return fires, damage
 
 
-def _heal(battle: Battle, body: Body, target: jax.Array, full: jax.Array, beat: jax.Array, reach: jax.Array):
+def _heal(
+    battle: Battle,
+    body: Body,
+    energy: jax.Array,
+    target: jax.Array,
+    full: Column,
+    beat: Column,
+    reach: Column,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Healing of one substep: who heals ``[U, B]``, points received ``[U, B]``, energy spent ``[U, B]``.
 
     A beat that follows on the last one needs any energy; after a pause (the cooldown has run past
@@ -162,8 +193,8 @@ def _heal(battle: Battle, body: Body, target: jax.Array, full: jax.Array, beat: 
     for index in np.flatnonzero(~battle.heals):
         missing = jnp.where(target == index, full[index] - body.health[index], missing)
     needed = jnp.where(body.cooldown < 0, ENERGY_TO_BEGIN, 0.0)
-    points = jnp.minimum(jnp.minimum(beat, missing), HEALED_PER_ENERGY * body.energy)
-    able = battle.heals[:, None] & (body.health > 0) & (body.cooldown <= 0) & (body.energy >= needed)
+    points = jnp.minimum(jnp.minimum(beat, missing), HEALED_PER_ENERGY * energy)
+    able = (body.health > 0) & battle.heals[:, None] & (body.cooldown <= 0) & (energy >= needed)
     able &= (jnp.sqrt(dx * dx + dy * dy) < reach) & (points > 0)
     points = jnp.where(able, points, 0.0)
     received = jnp.zeros(body.x.shape)
@@ -188,9 +219,9 @@ def advance(battle: Battle, state: State, action: jax.Array, deviation: jax.Arra
     step_x, step_y = east * (column["velocity"] * DT), north * (column["velocity"] * DT)
     target = targets(battle, action)
 
-    def fire(body: Body, shooters: slice, victims: slice):
-        def part(team):
-            return Body(*(None if plane is None else plane[team] for plane in body))
+    def fire(body: Body, shooters: slice, victims: slice) -> tuple[jax.Array, jax.Array]:
+        def part(team: slice) -> Body:
+            return jax.tree.map(lambda plane: plane[team], body)
 
         return _volley(
             part(shooters),
@@ -213,9 +244,9 @@ def advance(battle: Battle, state: State, action: jax.Array, deviation: jax.Arra
         fires = jnp.concatenate([ours_fire, theirs_fire])
         health = jnp.maximum(body.health - jnp.concatenate([hurt_ours, hurt_theirs]), 0.0)
         reload, energy = column["cooldown"] + deviation, body.energy
-        if battle.heals.any():
+        if energy is not None:
             healed, received, spent = _heal(
-                battle, body, target, column["health"], column["attack"], column["attack_range"]
+                battle, body, energy, target, column["health"], column["attack"], column["attack_range"]
             )
             # Nobody comes back to life, nobody gets better than well; a beat is a beat, without luck.
             health = jnp.where(health > 0, jnp.minimum(health + received, column["health"]), 0.0)
@@ -235,4 +266,4 @@ def advance(battle: Battle, state: State, action: jax.Array, deviation: jax.Arra
     body = Body(state.x, state.y, state.health, state.cooldown, state.energy)
     deviations = jnp.broadcast_to(deviation, (SUBSTEPS, *deviation.shape[1:]))
     body, _ = jax.lax.scan(substep, body, deviations)
-    return state.replace(**body._asdict(), action=action, step=state.step + 1)
+    return dataclasses.replace(state, **body._asdict(), action=action, step=state.step + 1)

@@ -3,7 +3,7 @@
 A policy is ``(key, battle, state, avail [B, N, A]) -> action [B, N]``; it sees the whole battle.
 """
 
-from typing import Callable, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +35,7 @@ def _weakest(battle: Battle, state: State, attack: jax.Array) -> tuple[jax.Array
     return jnp.argmin(jnp.where(attack, health, FAR), axis=1), attack.any(axis=1)
 
 
-def _way(battle: Battle, ax, ay, bx, by):
+def _way(battle: Battle, ax: jax.Array, ay: jax.Array, bx: jax.Array, by: jax.Array) -> jax.Array:
     """Length of the way between two points, by the ramp where a ridge lies between.
 
     Across the ridge claws still reach, so short straight lines count as they are.
@@ -118,13 +118,13 @@ class Tally(NamedTuple):
     length: jax.Array  # [B] int32, transitions
 
 
-def play(act: Callable, step: Callable, state, key: jax.Array, num_envs: int, max_steps: int) -> Tally:
+def play(act: Callable, step: Callable, state: Any, key: jax.Array, num_envs: int, max_steps: int) -> Tally:
     """Play ``num_envs`` battles to their end.
 
     ``act(key, state) -> action``; ``step(key, state, action) -> (state, reward, ended, won)``, each ``[B]``.
     """
 
-    def body(carry, key):
+    def body(carry: tuple[Any, Tally, jax.Array], key: jax.Array) -> tuple[Any, None]:
         state, tally, live = carry
         act_key, step_key = jax.random.split(key)
         state, reward, ended, won = step(step_key, state, act(act_key, state))

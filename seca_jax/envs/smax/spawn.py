@@ -17,7 +17,7 @@ def _lines(battle: Battle, key: jax.Array, num_envs: int) -> jax.Array:
     places = [start.ally] * battle.num_allies + [start.enemy] * battle.num_enemies
     shape = (2, battle.num_units, num_envs)
     spread = jax.random.uniform(key, shape, minval=-start.spread, maxval=start.spread)
-    return np.array(places, np.float32).T[:, :, None] + spread
+    return jnp.asarray(np.array(places, np.float32).T[:, :, None] + spread)
 
 
 def _surrounded(battle: Battle, key: jax.Array, num_envs: int) -> jax.Array:

@@ -6,6 +6,11 @@ trajectory), and full training. Their differences say where the time goes.
 See :mod:`seca_jax.runtime.throughput` for how each figure comes about.
 """
 
+if __name__ == "__main__":
+    from seca_jax import door
+
+    door.quietly()
+
 import itertools
 import json
 import os
@@ -35,7 +40,7 @@ class Options:
         "all", "env (both simulators side by side), rollout, train, or all", choices=(*WHATS, "all")
     )
     json: str = key("", "file for the rows; empty: none")
-    repeats: int = key(5, "timed repeats of each row, whose median counts", low=5)
+    repeats: int = key(5, "timed repeats of each row, whose median counts; at least 5", low=5)
     seconds: float = key(1.0, "length of one repeat that is aimed at", above=0)
 
 
@@ -130,13 +135,14 @@ def run(options: Options, configs: list[Config], argv: list[str]) -> dict[str, A
     from rich.console import Console
 
     from seca_jax.runtime import throughput
-    from seca_jax.train import prepare, provenance
+    from seca_jax.runtime.provenance import provenance
+    from seca_jax.runtime.session import prepare
 
     used, *_ = [prepare(config)[0] for config in configs]
     console, progress = Console(highlight=False), Console(stderr=True, highlight=False, soft_wrap=True)
     console.width = max(console.width, WIDTH)  # a narrow pipe would cut the numbers off
-    origin = provenance(used, argv)
-    device = f"{origin['device']} ({os.cpu_count()} CPU cores)"
+    origin = provenance(used, argv, "seca_jax.benchmark")
+    device = f"{origin['device']} ({origin['processor']})"
     whats = list(WHATS) if options.what == "all" else [options.what]
     rows, simulated = [], set()
     for config in configs:

@@ -11,13 +11,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from seca_jax import runs
 from seca_jax.config import commands
 from seca_jax.config.check import ConfigError, check, check_field
 from seca_jax.config.compose import parse
 from seca_jax.config.schema import key, replace
 
 CHUNK = 256  # episodes of one seed that run side by side: bounds memory however many are asked for
-FILES = {"json": "evaluation.json", "gif": "battle.gif", "plot": "credit_order.png"}  # in the run's directory
+FILES = {"json": runs.EVALUATION, "gif": runs.BATTLE, "plot": runs.CREDIT_ORDER}  # in the run's directory
 SUFFIXES = {"gif": (".gif",), "plot": (".png", ".svg", ".pdf")}  # what can be drawn
 
 

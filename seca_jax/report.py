@@ -15,10 +15,9 @@ from seca_jax.config.check import ConfigError
 from seca_jax.config.compose import parse
 from seca_jax.config.schema import key
 from seca_jax.evaluate import named, output
+from seca_jax.runs import REPORT
 from seca_jax.show.page import charts, html
 from seca_jax.show.page import run as run_page
-
-FILE = "report.html"
 
 
 @dataclass(frozen=True)
@@ -147,7 +146,7 @@ def make(words: list[str]) -> None:
     """Write the page that the words ask for; raises ConfigError, OSError."""
     places, chosen = options(words)
     runs = [run_page.read(place) for place in places]
-    path = output(chosen.out, places[0], FILE)
+    path = output(chosen.out, places[0], REPORT)
     write(path, render(runs, chosen.title))
 
 

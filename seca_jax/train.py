@@ -1,18 +1,18 @@
 """Train: ``python -m seca_jax.train map=3s5z_vs_3s6z``. ``--help`` lists every key."""
 
-import os
-import platform
-import shlex
-import subprocess
-import sys
-import uuid
-from dataclasses import asdict
-from datetime import datetime
-from importlib import metadata
-from pathlib import Path
-from typing import Any
+if __name__ == "__main__":
+    from seca_jax import door
 
-from seca_jax import __version__, algos, envs
+    door.quietly()
+
+import re
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from seca_jax import algos, envs, runs
 from seca_jax.config import commands, compose
 from seca_jax.config.check import ConfigError, check, unread
 from seca_jax.config.schema import Config, get, keys, replace
@@ -26,16 +26,18 @@ Train a cooperative multi-agent learner.
   python -m seca_jax.train resume=runs/2s3z/seca/2026-01-31_12-00-00
 
 A run leaves config.yaml, metrics.jsonl, curves.png, checkpoints/ and its W&B files in its directory.
---multirun trains every combination of comma-separated values, one after the other; out=DIR then
-holds one numbered directory for each. A resumed run keeps its stored config; it may be made longer
-(total_steps) and change {free}.
+--multirun trains every combination of comma-separated values, one after the other; out=DIR then holds
+one directory for each, named by what differs (credit.order=prob). The same command again leaves out
+what is done, continues what was stopped and trains the rest.
+A resumed run keeps its stored config; it may be made longer (total_steps) and change
+{free}.
 
 Exit status: 0 done, 2 bad input, 3 stopped on a non-finite value, 4 the last checkpoint could not be
 written, 130 interrupted after saving (a second Ctrl-C aborts at once).
 """
 KEYS = "Keys, given as key=value (--help algo=qmix preset=paper shows their defaults):"
-LARGE_STATE = 2**26  # bytes; more, a replay buffer mostly, is worth a word
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "jaxmarl", "orbax-checkpoint", "numpy")
+# What tells a sweep's runs apart in a directory's name: values are anything, names of directories are not
+UNSAFE = re.compile(r"[^\w.,=+-]+")
 
 
 def help_text(words: list[str]) -> str:
@@ -64,209 +66,125 @@ def help_text(words: list[str]) -> str:
     return "\n".join(lines)
 
 
-def with_directory(config: Config, job: int | None, now: str) -> Config:
-    """The config with its name and run directory filled in; ``job`` numbers the runs of a sweep."""
-    suffix = "" if job is None else f"-{job}"
-    config = replace(config, "name", (config.name or now) + suffix)
-    if not config.out:
-        return replace(config, "out", str(Path("runs") / config.map / config.algo / config.name))
-    return config if job is None else replace(config, "out", str(Path(config.out) / str(job)))
+class Job(NamedTuple):
+    """A run that the command line asks for."""
+
+    config: Config  # complete and checked, its directory filled in
+    swept: bool  # one of several: it may have been begun, or done, by the same command before
 
 
-def check_directory(run_dir: Path) -> None:
-    """Raises ConfigError if a new run cannot start in ``run_dir``. Writes nothing."""
-    if (run_dir / "config.yaml").exists():
-        raise ConfigError(f"out={run_dir}: holds a run already; resume={run_dir} continues it")
-    if run_dir.is_dir() and any(run_dir.iterdir()):
-        raise ConfigError(f"out={run_dir}: is not empty; give a new directory")
-    existing = run_dir.absolute()
-    while not existing.exists():
-        existing = existing.parent
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise ConfigError(f"out={run_dir}: cannot write in {existing}; give a directory you may write to")
+def labels(jobs: Sequence[Sequence[str]]) -> list[str]:
+    """Names of a sweep's jobs: those of their words that differ, ``map=3m,seed=0``; raises ConfigError."""
+    differing = [i for i in range(len(jobs[0])) if len({job[i] for job in jobs}) > 1]
+    found = [UNSAFE.sub("_", ",".join(job[i] for i in differing)) for job in jobs]
+    if again := [label for i, label in enumerate(found) if label in found[:i]]:
+        raise ConfigError(f"--multirun: {again[0] or 'the same run'} is asked for twice; give a value once")
+    return found
 
 
-def provenance(devices: list[Any], argv: list[str]) -> dict[str, Any]:
-    """Where a run's numbers come from: versions, device, commit, command."""
-    import jax
-
-    root = Path(__file__).parent
-
-    def git(*words: str) -> str | None:
-        """What git says, or None: no repository here, or no git."""
-        try:
-            said = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True)
-        except (OSError, subprocess.CalledProcessError):
-            return None
-        return said.stdout.strip()
-
-    commit = git("rev-parse", "HEAD")
-    # Of this package alone: results stored beside it change no run
-    if commit and git("status", "--porcelain", "-uno", "."):
-        commit += " (modified)"
-    installed = {}
-    for package in PACKAGES:
-        try:
-            installed[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            installed[package] = None
-    return {
-        "versions": {"python": platform.python_version(), "seca_jax": __version__, **installed},
-        "device": f"{len(devices)} x {devices[0].device_kind}",
-        "platform": jax.default_backend(),
-        "git_commit": commit,
-        "command": shlex.join(["python", "-m", "seca_jax.train", *argv]),
-        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "wandb_id": uuid.uuid4().hex[:8],
-    }
+def with_directory(config: Config, label: str, now: str) -> Config:
+    """The config with its name and run directory filled in; ``label`` tells a sweep's runs apart."""
+    config = replace(config, "name", (config.name or now) + (f"-{label}" if label else ""))
+    if config.out:
+        return replace(config, "out", str(Path(config.out) / label))
+    return replace(config, "out", str(Path("runs") / config.map / config.algo / config.name))
 
 
-def create(run_dir: Path, config: Config, origin: dict[str, Any]) -> None:
-    """A new run's directory and config.yaml; raises ConfigError, leaving nothing behind, where that fails."""
-    missing = [path for path in (run_dir, *run_dir.parents) if not path.exists()]
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        compose.save(run_dir, config, origin)
-    except OSError as error:
-        for path in missing:
-            if path.exists():
-                path.rmdir()
-        raise ConfigError(f"out={run_dir}: cannot be created ({error.strerror})") from None
-
-
-def prepare(config: Config) -> tuple[list[Any], Any, Any]:
-    """The devices, the environment and the learner of a checked config.
-
-    Raises:
-        ConfigError: the device is not there, or map, learner and their settings do not go together.
-    """
-    from seca_jax.runtime.devices import configure
-
-    devices = configure(config.device, config.seeds)
-    try:
-        env = envs.make(config)
-        return devices, env, algos.make(config, env)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-
-
-def train(config: Config, argv: list[str]) -> int:
-    """One run, from a checked config to an exit status.
-
-    Raises:
-        ConfigError: it cannot start; nothing has been written.
-    """
-    # Imported here, not above: --help and bad input must not wait for JAX
-    import jax
-
-    from seca_jax.runtime import checkpoint, interrupt, log, loop
-
-    devices, env, algorithm = prepare(config)
-    program = loop.Program(config, env, algorithm, devices)
-
-    run_dir = Path(config.out)
-    origin = provenance(devices, argv)
-    saved, changed = None, []
-    if config.resume:
-        _, saved = checkpoint.restore(run_dir, program.abstract)
-        _, stored = compose.load(run_dir)
-        before, now = stored["versions"], origin["versions"]
-        changed = [
-            f"{name} {before.get(name)} -> {now[name]}" for name in now if before.get(name) != now[name]
-        ]
-        origin = {**stored, "resumed": [*stored.get("resumed", []), origin]}
-        try:
-            compose.save(run_dir, config, origin)
-        except OSError as error:
-            raise ConfigError(f"resume={run_dir}: cannot be written ({error.strerror})") from None
-    else:
-        create(run_dir, config, origin)
-
-    terminal = log.Terminal(config.total_steps, config.log.progress)
-    status = 1
-    try:
-        # From here on a signal leaves a run that can be continued, however early it comes
-        with interrupt.graceful(
-            lambda: terminal.warn(
-                "stopping after the steps under way, then saving; Ctrl-C now aborts without saving"
-            )
-        ) as stop:
-            if changed:
-                terminal.warn(f"other versions than before, numbers may differ: {', '.join(changed)}")
-            terminal.say(
-                f"{config.algo} on {config.map}, {config.seeds} seeds, {origin['device']}: {run_dir}"
-            )
-            size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(program.abstract["state"]))
-            if size > LARGE_STATE:
-                terminal.say(f"the state, and every checkpoint of it, is up to {size / 2**20:,.0f} MiB")
-            wandb = log.Wandb(
-                run_dir,
-                mode=config.wandb.mode,
-                project=config.wandb.project,
-                entity=config.wandb.entity,
-                group=config.wandb.group or config.name,
-                run_id=origin["wandb_id"],
-                seeds=program.seeds.tolist(),
-                config={**asdict(config), "provenance": origin},
-                terminal=terminal,
-            )
-            status = loop.run(config, run_dir, program, saved, terminal=terminal, wandb=wandb, stop=stop)
-            terminal.status(config.total_steps if status == 0 else 0, "closing")
-            wandb.close(status)
-    finally:
-        terminal.close()
-    if status == interrupt.EXIT_INTERRUPTED:
-        terminal.say(f"interrupted; continue with resume={run_dir}")
-    elif status == 0:
-        terminal.say(f"done: {run_dir / 'curves.png'}")
-    return status
-
-
-def plan(words: list[str]) -> list[Config]:
+def plan(words: Sequence[str]) -> list[Job]:
     """The runs that the command line asks for, each complete and checked; raises ConfigError."""
     multirun = [word for word in words if word in ("--multirun", "-m")]
     overrides = [word for word in words if word not in multirun]
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    configs = []
-    for job, job_overrides in enumerate(compose.expand(overrides) if multirun else [overrides]):
-        values = compose.parse(job_overrides)
+    expanded = compose.expand(overrides) if multirun else [overrides]
+    jobs = []
+    for own, label in zip(expanded, labels(expanded), strict=True):
+        values = compose.parse(own)
         if values.get("resume"):
-            configs.append(compose.resumed(values))
+            jobs.append(Job(compose.resumed(values), False))
             continue
-        config = with_directory(compose.compose(values), job if multirun else None, now)
+        config = with_directory(compose.compose(values), label, now)
         check(config)
-        check_directory(Path(config.out))
-        configs.append(config)
-    return configs
+        job = Job(config, bool(multirun))
+        if settled(job) is config:
+            runs.check_vacant(config.out)
+        jobs.append(job)
+    return jobs
+
+
+def settled(job: Job) -> Config | None:
+    """What is to be trained for a job now: its config, that of the run begun before, or None: it is done.
+
+    Raises:
+        ConfigError: its directory holds another run.
+    """
+    config = job.config
+    if not job.swept or not (Path(config.out) / runs.CONFIG).exists():
+        return config
+    stored, _ = compose.load(config.out)
+    free = (*compose.FREE_ON_RESUME, "name", "out", "resume", "total_steps")
+    for name in (name for name, _ in keys() if name not in free):
+        if get(config, name) != get(stored, name):
+            raise ConfigError(
+                f"out={config.out}: holds a run with {name}={get(stored, name)}, not {get(config, name)}; "
+                "give another directory"
+            )
+    if max(runs.checkpoint_steps(config.out), default=-1) >= config.total_steps:
+        return None
+    values = {name: get(config, name) for name in (*compose.FREE_ON_RESUME, "total_steps")}
+    return compose.resumed({**values, "resume": config.out})
+
+
+def train(jobs: Sequence[Job], argv: Sequence[str]) -> int:
+    """Runs one after the other; the highest exit status of them.
+
+    Raises:
+        ConfigError: a single run cannot start, or one of several cannot be prepared.
+    """
+    from seca_jax.runtime import session  # not above: --help and bad input must not wait for JAX
+
+    if len(jobs) == 1 and not jobs[0].swept:
+        return session.run(jobs[0].config, argv)
+    for job in jobs:  # what cannot run is better known before the first has run for hours
+        if settled(job) is not None:
+            session.prepare(job.config)
+    worst = 0
+    for number, job in enumerate(jobs, start=1):
+        where = f"[{number}/{len(jobs)}] {job.config.out}"
+        # One failed run does not cost the rest of a sweep; an interrupt does
+        try:
+            config = settled(job)  # another process may have been here meanwhile
+            if config is None:
+                print(f"{where}: done already", flush=True)
+                continue
+            print(f"{where}: {'continuing' if config.resume else 'training'}", flush=True)
+            status = session.run(config, argv)
+        except ConfigError as error:
+            print(f"error: {error}", file=sys.stderr)
+            status = 2
+        worst = max(worst, status)
+        if status == 130:
+            break
+    return worst
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     argv = sys.argv[1:] if argv is None else argv
-    status = 0
     try:
         if "--help" in argv or "-h" in argv:
             commands.tell(help_text(argv))
             return 0
-        configs = plan(argv)
+        jobs = plan(argv)
         for name in (word.partition("=")[0] for word in argv if "=" in word):
-            if all(unread(name, config.algo) for config in configs):
-                learners = ", ".join(sorted({config.algo for config in configs}))
+            if all(unread(name, job.config.algo) for job in jobs):
+                learners = ", ".join(sorted({job.config.algo for job in jobs}))
                 print(f"warning: {name} changes nothing under algo={learners}", file=sys.stderr)
-        if len(configs) > 1:  # a job that cannot run is better known before the first has run for hours
-            for config in configs:
-                prepare(config)
-        for config in configs:
-            # One failed run does not cost the rest of a sweep; an interrupt does
-            status = max(status, train(config, argv))
-            if status == 130:
-                break
+        return train(jobs, argv)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:  # before the run has begun: nothing to save
         return 130
-    return status
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import yaml
 
-from seca_jax import algos, envs, train
+from seca_jax import algos, envs, runs, train
 from seca_jax.config import compose
-from seca_jax.runtime import checkpoint, loop
+from seca_jax.runtime import checkpoint, program
 
 TINY = [
     "map=delayed", "num_envs=4", "window=6", "actor.hidden=8", "critic.mixing=8", "critic.hypernet_hidden=8",
@@ -24,7 +24,7 @@ TINY = [
 def tiny_program(*words):
     config = compose.compose(compose.parse([*TINY, *words]))
     env = envs.make(config)
-    return loop.Program(config, env, algos.make(config, env), jax.devices("cpu"))
+    return program.Program(config, env, algos.make(config, env), jax.devices("cpu"))
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def five():
 
 def test_five_stacked_seeds_equal_five_single_runs(five):
     together, state, tally = five
-    assert together.evaluate(state.params, 12)["won"].shape == (5, 4)
+    assert together.evaluate(state)["won"].shape == (5, 4)
     single = tiny_program("seeds=1")
     for place, seed in enumerate(range(3, 8)):
         single.by_seed = np.array([seed], np.uint32)  # what distinguishes a run with another seed
@@ -84,7 +84,7 @@ def test_resumed_equals_uninterrupted(undrawn, tmp_path, metrics, rollout):
     assert train.main([*TINY, "seeds=2", f"rollout={rollout}", f"out={whole}"]) == 0
     # What a run leaves that was killed long after its first checkpoint
     shutil.copytree(whole, parts)
-    first, *later = checkpoint.steps(parts)
+    first, *later = runs.checkpoint_steps(parts)
     assert later
     for step in later:
         shutil.rmtree(parts / "checkpoints" / str(step))
@@ -104,7 +104,8 @@ def test_a_sweep_runs_every_combination_in_its_own_directory(stubbed, tmp_path, 
         config = yaml.safe_load((job / "config.yaml").read_text())
         found[job.name] = (config["map"], config["seed"])
         assert metrics(job)[-1]["step"] == 100
-    assert found == {"0": ("3m", 0), "1": ("3m", 5), "2": ("2s3z", 0), "3": ("2s3z", 5)}
+    expected = {f"map={place},seed={seed}": (place, seed) for place in ("3m", "2s3z") for seed in (0, 5)}
+    assert found == expected
 
 
 def test_default_directories_say_map_algo_and_time(stubbed, tmp_path, monkeypatch):
@@ -113,7 +114,7 @@ def test_default_directories_say_map_algo_and_time(stubbed, tmp_path, monkeypatc
     assert train.main([*words, "total_steps=100"]) == 0
     assert train.main(["--multirun", *words, "total_steps=100,200", "name=mine"]) == 0
     names = sorted(path.name for path in (tmp_path / "runs" / "3m" / "seca").iterdir())
-    assert names[0].startswith("20") and names[1:] == ["mine-0", "mine-1"]
+    assert names[0].startswith("20") and names[1:] == ["mine-total_steps=100", "mine-total_steps=200"]
 
 
 def test_a_failed_run_does_not_cost_the_rest_of_a_sweep(stubbed, tmp_path):
@@ -121,8 +122,8 @@ def test_a_failed_run_does_not_cost_the_rest_of_a_sweep(stubbed, tmp_path):
     assert (
         train.main([*words, "actor.clip=2", "total_steps=100", "wandb.mode=disabled", f"out={tmp_path}"]) == 3
     )
-    ends = [checkpoint.steps(path) for path in sorted(tmp_path.iterdir())]
-    assert len(ends) == 4 and [] in ends and [100] in ends
+    ends = [runs.checkpoint_steps(path) for path in sorted(tmp_path.iterdir())]
+    assert len(ends) == 4 and [0] in ends and [0, 100] in ends
 
 
 def test_the_module_runs(tmp_path):

@@ -51,6 +51,8 @@ def call(
         return 0
     try:
         return command(words) or 0
+    except BrokenPipeError:  # the reader has left: nothing to say to nobody
+        raise
     except (ConfigError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

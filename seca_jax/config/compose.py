@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from seca_jax import runs
 from seca_jax.config import learners
 from seca_jax.config.check import ConfigError, check, one_of
 from seca_jax.config.learners import CONF as CONF
@@ -96,7 +97,7 @@ def load(run_dir: str | os.PathLike) -> tuple[Config, dict[str, Any]]:
     Raises:
         ConfigError: no run there, or its config.yaml is damaged.
     """
-    path = Path(run_dir) / "config.yaml"
+    path = Path(run_dir) / runs.CONFIG
     if not path.is_file():
         raise ConfigError(f"{run_dir}: no run there (config.yaml is missing); give a run directory")
     try:
@@ -122,14 +123,8 @@ def load(run_dir: str | os.PathLike) -> tuple[Config, dict[str, Any]]:
 
 def save(run_dir: str | os.PathLike, config: Config, provenance: dict[str, Any]) -> None:
     """Writes config.yaml, all at once; raises OSError, leaving it as it was."""
-    path = Path(run_dir) / "config.yaml"
-    draft = path.with_suffix(".tmp")
-    try:
-        draft.write_text(yaml.safe_dump({**asdict(config), "provenance": provenance}, sort_keys=False))
-        os.replace(draft, path)
-    except OSError:
-        draft.unlink(missing_ok=True)
-        raise
+    text = yaml.safe_dump({**asdict(config), "provenance": provenance}, sort_keys=False)
+    runs.write_atomically(Path(run_dir) / runs.CONFIG, text)
 
 
 def resumed(values: dict[str, Any]) -> Config:

@@ -161,8 +161,11 @@ class LogConfig:
 @dataclass(frozen=True)
 class CheckpointConfig:
     interval: int = key(
-        500_000, "environment steps of one seed between checkpoints; one is always saved at the end", low=1
+        500_000,
+        "environment steps of one seed between checkpoints; one is always saved at the start and at the end",
+        low=1,
     )
+    minutes: float = key(10.0, "most minutes between checkpoints, however slow the learner", above=0)
     keep: int = key(2, "newest checkpoints kept", low=1)
 
 

@@ -7,22 +7,26 @@ middle of a save leaves the earlier checkpoints as they were.
 
 import contextlib
 import logging
+import math
 import os
 import shutil
+import sys
 import time
+import zlib
 from pathlib import Path
 from typing import Any, Callable
 
 import jax
 import numpy as np
 
+from seca_jax import runs
 from seca_jax.config.check import ConfigError
 from seca_jax.config.compose import load
 from seca_jax.config.schema import Config
 from seca_jax.runtime.devices import is_key
 from seca_jax.types import Learner
 
-DIRECTORY = "checkpoints"
+CHECKSUMS = "checksums"  # a leaf beside the others
 
 
 def to_leaves(tree: Any) -> dict[str, np.ndarray]:
@@ -37,6 +41,11 @@ def to_leaves(tree: Any) -> dict[str, np.ndarray]:
         if value.size:
             leaves[jax.tree_util.keystr(path, simple=True, separator=".")] = value
     return leaves
+
+
+def checksums(leaves: dict[str, np.ndarray]) -> np.ndarray:
+    """CRC-32 of every leaf, in the order of their names: what is stored has none of its own."""
+    return np.array([zlib.crc32(np.ascontiguousarray(leaves[name])) for name in sorted(leaves)], np.uint32)
 
 
 def from_leaves(leaves: dict[str, np.ndarray], abstract: Any) -> Any:
@@ -77,20 +86,28 @@ def _manager(directory: Path, keep: int | None) -> Any:
 class Saver:
     """Saves in the background, keeps the newest few, reports failures instead of raising them."""
 
-    def __init__(self, run_dir: str | os.PathLike, keep: int, report: Callable[[str], None]) -> None:
-        self.directory = Path(run_dir) / DIRECTORY
+    def __init__(
+        self,
+        run_dir: str | os.PathLike,
+        keep: int,
+        report: Callable[[str], None],
+        minutes: float = math.inf,
+    ) -> None:
+        self.directory = Path(run_dir) / runs.CHECKPOINTS
         self._keep = keep
         self._report = report
+        self._minutes, self._saved_at = minutes, time.monotonic()
         self._manager: Any = None
         self._pending: int | None = None
         self._failing = False
-        self.latest: int | None = max(steps(run_dir), default=None)
+        self.latest: int | None = max(runs.checkpoint_steps(run_dir), default=None)
 
     def save(self, step: int, tree: Any) -> bool:
         """Starts saving ``tree`` under ``step``; false where that failed (it has been reported)."""
         import orbax.checkpoint as ocp
 
         self.wait()
+        self._saved_at = time.monotonic()
         if step == self.latest:
             return True
         try:
@@ -98,6 +115,7 @@ class Saver:
                 self._manager = _manager(self.directory, self._keep)
             self._pending = step
             leaves = to_leaves(tree)
+            leaves[CHECKSUMS] = checksums(leaves)
             needed = sum(leaf.nbytes for leaf in leaves.values())
             if shutil.disk_usage(self.directory).free < needed:  # else orbax's threads fail one by one
                 raise OSError("No space left on device")
@@ -106,6 +124,10 @@ class Saver:
             self._failed(error)
             return False
         return True
+
+    def due(self) -> bool:
+        """Whether ``minutes`` have passed since the last save."""
+        return time.monotonic() - self._saved_at >= 60 * self._minutes
 
     def wait(self) -> bool:
         """Waits until the last save is on disk; false where it failed (it has been reported)."""
@@ -162,63 +184,94 @@ def _brief(error: Exception) -> str:
     return known[0] if known else f"{type(error).__name__}: {text[:150]}"
 
 
-def steps(run_dir: str | os.PathLike) -> list[int]:
-    """Steps of the complete checkpoints of a run, ascending."""
-    directory = Path(run_dir) / DIRECTORY
-    return sorted(int(path.name) for path in directory.glob("*") if path.name.isdigit())
+def _read(path: Path) -> dict[str, np.ndarray]:
+    """The leaves of a checkpoint; raises all sorts of errors where it is damaged."""
+    import orbax.checkpoint as ocp
+
+    manager = _manager(path.parent, keep=None)
+    try:
+        leaves = manager.restore(int(path.name), args=ocp.args.StandardRestore())
+    finally:
+        manager.close()
+    expected = leaves.pop(CHECKSUMS, None)
+    if expected is not None and not np.array_equal(expected, checksums(leaves)):
+        raise ValueError("its numbers have changed since they were written")
+    return leaves
 
 
-def restore(run_dir: str | os.PathLike, abstract: Any) -> tuple[int, Any]:
-    """The newest checkpoint of a run: its step and its tree, leaves as NumPy arrays or PRNG keys.
+def restore(
+    run_dir: str | os.PathLike, abstract: Any, report: Callable[[str], None] | None = None
+) -> tuple[int, Any] | None:
+    """The newest checkpoint of a run that can be read: its step and its tree.
 
     Args:
         run_dir: the run's directory.
         abstract: tree of ShapeDtypeStructs; a part of the saved tree will do.
+        report: told of each newer checkpoint that is damaged.
+
+    Returns:
+        the step and the tree, leaves as NumPy arrays or PRNG keys; None where there is no checkpoint.
 
     Raises:
-        ConfigError: there is none, it cannot be read, or it belongs to another config.
+        ConfigError: none can be read, or it belongs to another config.
     """
-    import orbax.checkpoint as ocp
-
-    saved = steps(run_dir)
-    if not saved:
-        raise ConfigError(
-            f"{run_dir}: the run has no complete checkpoint; delete the directory and train anew"
-        )
-    path = Path(run_dir) / DIRECTORY / str(saved[-1])
-    try:
-        manager = _manager(path.parent, keep=None)
-        leaves = manager.restore(saved[-1], args=ocp.args.StandardRestore())
-        manager.close()
-    except Exception as error:  # tensorstore raises ValueError, orbax KeyError, the file system OSError
-        hint = f"; delete it to fall back to step {saved[-2]}" if len(saved) > 1 else ""
-        raise ConfigError(f"checkpoint {path} is damaged ({_brief(error)}){hint}") from None
-    try:
-        return saved[-1], from_leaves(leaves, abstract)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+    saved = runs.checkpoint_steps(run_dir)
+    for step in reversed(saved):
+        path = Path(run_dir) / runs.CHECKPOINTS / str(step)
+        try:
+            leaves = _read(path)
+        except Exception as error:  # tensorstore raises ValueError, orbax KeyError, the file system OSError
+            damage = f"checkpoint {path} is damaged ({_brief(error)})"
+            if step == saved[0]:
+                raise ConfigError(f"{damage}; delete {path.parent} to start from step 0") from None
+            if report is not None:
+                report(f"{damage}; falling back to the one before it")
+            continue
+        try:
+            return step, from_leaves(leaves, abstract)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from None
+    return None
 
 
-def load_run(run_dir: str | os.PathLike, algorithm: Learner | None = None) -> tuple[Config, int, Any]:
+def set_aside(run_dir: str | os.PathLike, step: int) -> None:
+    """Renames the checkpoints after ``step``, which are damaged, so that new ones can take their places."""
+    for later in runs.checkpoint_steps(run_dir):
+        if later > step:
+            path = Path(run_dir) / runs.CHECKPOINTS / str(later)
+            path.rename(path.with_name(f"{later}.damaged"))
+
+
+def load_run(
+    run_dir: str | os.PathLike, learner: Learner | None = None, report: Callable[[str], None] | None = None
+) -> tuple[Config, int, Any]:
     """A trained run: its config, the step of its newest checkpoint, and the parameters.
 
     Args:
         run_dir: the run's directory.
-        algorithm: the run's algorithm if you have made it already.
+        learner: the run's learner if you have made it already.
+        report: told of each newer checkpoint that is damaged; standard error unless given.
 
     Returns:
         ``(config, step, params)``; leaves of ``params`` are ``[seeds, ...]``, and one seed's share
-        of them, ``jax.tree.map(lambda x: x[i], params)``, is what ``algorithm.act`` takes.
+        of them, ``jax.tree.map(lambda x: x[i], params)``, is what ``learner.act`` takes.
 
     Raises:
-        ConfigError: no run there, or it is damaged.
+        ConfigError: no run there, it has not saved anything yet, or it is damaged.
     """
     from seca_jax import algos, envs
 
     config, _ = load(run_dir)
-    if algorithm is None:
-        algorithm = algos.make(config, envs.make(config))
+    if learner is None:
+        learner = algos.make(config, envs.make(config))
     keys = jax.eval_shape(jax.vmap(jax.random.key), np.arange(config.seeds))
-    params = jax.eval_shape(jax.vmap(algorithm.init), keys).params
-    step, tree = restore(run_dir, {"state": {"params": params}})
+    params = jax.eval_shape(jax.vmap(learner.init), keys).params
+    found = restore(run_dir, {"state": {"params": params}}, report or _warn)
+    if found is None:
+        raise ConfigError(f"{run_dir}: the run has no checkpoint yet; resume={run_dir} trains on")
+    step, tree = found
     return config, step, jax.tree.map(jax.numpy.asarray, tree["state"]["params"])
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)

@@ -13,7 +13,7 @@ from seca_jax.config.check import ConfigError
 
 
 def configure(device: str, seeds: int = 1) -> list[jax.Device]:
-    """Sets the platform and the compilation cache; returns the devices to use.
+    """Sets the platform and the compilation cache; returns the devices to use, at most one a seed.
 
     A CPU counts as one device per core, up to the number of seeds: XLA runs a matrix product that is
     batched over seeds on a single core, so seeds side by side are what keeps the cores busy.
@@ -29,14 +29,36 @@ def configure(device: str, seeds: int = 1) -> list[jax.Device]:
         jax.config.update("jax_compilation_cache_dir", str(cache))
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         with contextlib.suppress(RuntimeError):  # the platform is up already: take it as it is
-            jax.config.update("jax_num_cpu_devices", min(len(os.sched_getaffinity(0)), seeds))
+            jax.config.update("jax_num_cpu_devices", min(cores(), seeds))
     if device == "cpu":
         jax.config.update("jax_platforms", "cpu")
     try:
-        return jax.devices() if device == "auto" else jax.devices(device)
-    except RuntimeError:
-        extra = {"gpu": "install seca_jax[cuda13], or ", "tpu": "install seca_jax[tpu], or "}.get(device, "")
-        raise ConfigError(f"device={device}: JAX finds none here; {extra}use device=auto") from None
+        return (jax.devices() if device == "auto" else jax.devices(device))[:seeds]
+    except (RuntimeError, AssertionError):  # JAX asserts that a platform of JAX_PLATFORMS is there
+        platforms = jax.config.jax_platforms
+        if device == "auto":
+            raise ConfigError(
+                f"JAX_PLATFORMS={platforms}: JAX finds no such device here; {_extra(platforms)}unset it"
+            ) from None
+        asked = f" under JAX_PLATFORMS={platforms}" if platforms and device != "cpu" else ""
+        raise ConfigError(
+            f"device={device}: JAX finds none here{asked}; {_extra(device)}use device=auto"
+        ) from None
+
+
+def _extra(platforms: str | None) -> str:
+    """What to install for a platform that is missing."""
+    extras = {"gpu": "cuda13", "cuda": "cuda13", "tpu": "tpu"}
+    found = [extras[name] for name in (platforms or "").split(",") if name in extras]
+    return f"install seca_jax[{found[0]}], or " if found else ""
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not every operating system tells which cores a process may use
+        return os.cpu_count() or 1
 
 
 class SeedAxis:

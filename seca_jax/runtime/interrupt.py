@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: the first asks the run to save and stop, a second SIGINT aborts at once."""
+"""SIGINT, SIGTERM and SIGHUP: the first asks the run to save and stop, a second SIGINT aborts at once."""
 
 import contextlib
 import os
@@ -7,7 +7,7 @@ import sys
 import threading
 from typing import Callable, Iterator
 
-EXIT_INTERRUPTED = 130
+from seca_jax.door import EXIT_INTERRUPTED
 
 
 @contextlib.contextmanager
@@ -38,7 +38,10 @@ def graceful(announce: Callable[[], None]) -> Iterator[Callable[[], bool]]:
                 asked.set()
                 announce()
 
-    handled = (signal.SIGINT, signal.SIGTERM)
+    handled = [signal.SIGINT, signal.SIGTERM]
+    # A closed terminal hangs up, unless the parent (nohup) wants that ignored; Windows has no such signal
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        handled.append(signal.SIGHUP)
     earlier_handlers = {number: signal.signal(number, lambda *_: None) for number in handled}
     earlier_writer = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     thread = threading.Thread(target=watch, name="signals", daemon=True)

@@ -1,40 +1,58 @@
-"""Where a run's numbers go: metrics.jsonl, Weights & Biases, the terminal. None can stop a run."""
+"""Where a run's numbers go: metrics.jsonl and the terminal. Neither can stop a run."""
 
+import contextlib
+import io
 import json
-import logging
 import os
-import threading
+import sys
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Sequence, TextIO
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-METRICS = "metrics.jsonl"
-WANDB_PATIENCE_S = 30.0  # how long a dead network may delay the end of a run, per seed
+from seca_jax import runs
+
+
+class Lasting(io.TextIOBase):
+    """A stream whose reader may leave: what cannot be written then is lost, and nobody is told."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):  # ValueError: it has been closed
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    @property
+    def encoding(self) -> str:  # rich asks for it, to choose what it can draw
+        return self._stream.encoding
 
 
 class Terminal:
-    """Progress bar and messages; plain lines where there is no terminal or ``progress`` is off."""
+    """Progress bar and messages; plain lines where there is no terminal or ``progress`` is off.
+
+    A terminal that has gone, or a reader that has left, costs the messages and nothing else.
+    """
 
     def __init__(self, total_steps: int, progress: bool) -> None:
-        self._out = Console(highlight=False, soft_wrap=True)
-        self._err = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._out = Console(file=Lasting(sys.stdout), highlight=False, soft_wrap=True)
+        self._err = Console(file=Lasting(sys.stderr), highlight=False, soft_wrap=True)
         self._bar: Progress | None = None
-        if progress and self._out.is_terminal:
-            self._bar = Progress(
-                TextColumn("{task.fields[where]}"),
-                BarColumn(bar_width=None),
-                TextColumn("{task.percentage:>5.1f}%"),
-                TextColumn("{task.fields[rate]}"),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[numbers]}"),
-                console=self._out,
-                expand=True,
-            )
-            self._task = self._bar.add_task("", total=total_steps, where="compiling", rate="", numbers="")
-            self._bar.start()
+        self._total = total_steps
+        self._progress = progress and self._out.is_terminal
 
     def say(self, text: str) -> None:
         """One line on standard output."""
@@ -49,10 +67,24 @@ class Terminal:
         self._err.print(f"error: {text}", markup=False)
 
     def status(self, step: int, where: str, steps_per_s: float | None = None) -> None:
-        """Moves the bar."""
-        if self._bar is not None:
-            rate = "" if steps_per_s is None else f"{steps_per_s:,.0f} steps/s"
-            self._bar.update(self._task, completed=step, where=where, rate=rate)
+        """Moves the bar, which appears with the first call."""
+        if not self._progress:
+            return
+        if self._bar is None:
+            self._bar = Progress(
+                TextColumn("{task.fields[where]}"),
+                BarColumn(bar_width=None),
+                TextColumn("{task.percentage:>5.1f}%"),
+                TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[numbers]}"),
+                console=self._out,
+                expand=True,
+            )
+            self._task = self._bar.add_task("", total=self._total, where=where, rate="", numbers="")
+            self._bar.start()
+        rate = "" if steps_per_s is None else f"{steps_per_s:,.0f} steps/s"
+        self._bar.update(self._task, completed=step, where=where, rate=rate)
 
     def numbers(self, lines: Sequence[dict[str, Any]]) -> None:
         """Shows the medians over seeds of one log point; a whole line of its own after an evaluation."""
@@ -89,23 +121,11 @@ def _medians(lines: Sequence[dict[str, Any]]) -> dict[str, float]:
     return {name: float(np.median([line[name] for line in lines if name in line])) for name in names}
 
 
-def read_metrics(run_dir: str | os.PathLike) -> list[dict[str, Any]]:
-    """All lines of a run's metrics.jsonl; a last line that was cut by a crash is ignored."""
-    path = Path(run_dir) / METRICS
-    lines = []
-    for text in path.read_text().splitlines() if path.exists() else []:
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            continue
-    return lines
-
-
 class MetricsFile:
     """metrics.jsonl: one write per log point; what a full disk refuses is kept and tried again."""
 
     def __init__(self, run_dir: str | os.PathLike, terminal: Terminal) -> None:
-        self._path = Path(run_dir) / METRICS
+        self._path = Path(run_dir) / runs.METRICS
         self._terminal = terminal
         self._unwritten = b""
         self._failing = False
@@ -114,11 +134,11 @@ class MetricsFile:
         """Drops the lines after ``steps[i]`` of ``seeds[i]``; returns the last wall_s that is left."""
         last = dict(zip(seeds, steps))
         kept = [
-            line for line in read_metrics(self._path.parent) if line["step"] <= last.get(line["seed"], -1)
+            line
+            for line in runs.read_metrics(self._path.parent, self._terminal.warn)
+            if line["step"] <= last.get(line["seed"], -1)
         ]
-        draft = self._path.with_suffix(".tmp")
-        draft.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        os.replace(draft, self._path)
+        runs.write_atomically(self._path, "".join(json.dumps(line) + "\n" for line in kept))
         return max((line["wall_s"] for line in kept), default=0.0)
 
     def write(self, lines: Sequence[dict[str, Any]]) -> None:
@@ -135,120 +155,3 @@ class MetricsFile:
             if not self._failing:
                 self._terminal.warn(f"{self._path} could not be written ({error}); training goes on")
             self._failing = True
-
-
-def has_wandb_key() -> bool:
-    """Whether W&B finds an API key, in the environment or where ``wandb login`` left it."""
-    import wandb
-
-    return bool(wandb.api.api_key)
-
-
-class Wandb:
-    """One W&B run per seed, in one group. Any failure is reported once and training goes on."""
-
-    def __init__(
-        self,
-        run_dir: str | os.PathLike,
-        *,
-        mode: str,
-        project: str,
-        entity: str,
-        group: str,
-        run_id: str,
-        seeds: Sequence[int],
-        config: dict[str, Any],
-        terminal: Terminal,
-    ) -> None:
-        self._terminal = terminal
-        self._runs: dict[int, Any] = {}
-        if mode == "disabled":
-            return
-        try:
-            self._start(run_dir, mode, project, entity, group, run_id, seeds, config)
-        except Exception as error:  # wandb's own errors, but also whatever breaks inside it
-            self._give_up(error)
-
-    def _start(
-        self,
-        run_dir: str | os.PathLike,
-        mode: str,
-        project: str,
-        entity: str,
-        group: str,
-        run_id: str,
-        seeds: Sequence[int],
-        config: dict[str, Any],
-    ) -> None:
-        import wandb  # a second of import that a disabled logger does not pay
-
-        # wandb logs into the run's directory too: a full disk is no reason to print stack traces
-        logging.raiseExceptions = False
-        settings = wandb.Settings(
-            silent=True,
-            console="off",
-            init_timeout=WANDB_PATIENCE_S,
-            disable_git=True,
-            disable_code=True,
-            x_disable_stats=True,
-        )
-        if mode == "online" and not has_wandb_key():  # else wandb would stop and ask for one
-            self._terminal.warn("wandb.mode=online: no API key (run wandb login); logging offline instead")
-            mode = "offline"
-        for seed in seeds:
-            options = {
-                "project": project,
-                "entity": entity or None,
-                "group": group,
-                "name": f"{group}-seed{seed}",
-                "id": f"{run_id}-{seed}",
-                "dir": str(run_dir),
-                "config": {**config, "seed": seed},
-                "resume": "allow",
-                "reinit": "create_new",
-                "settings": settings,
-            }
-            try:
-                self._runs[seed] = wandb.init(mode=mode, **options)
-            except Exception as error:
-                if mode == "offline":
-                    raise
-                self._terminal.warn(f"W&B cannot be reached ({_first_line(error)}); logging offline instead")
-                mode = "offline"
-                self._runs[seed] = wandb.init(mode=mode, **options)
-
-    def log(self, lines: Sequence[dict[str, Any]]) -> None:
-        """Sends each line to the run of its seed."""
-        try:
-            for line in lines:
-                if line["seed"] in self._runs:
-                    self._runs[line["seed"]].log(line, step=line["step"])
-        except Exception as error:
-            self._give_up(error)
-
-    def close(self, exit_code: int) -> None:
-        """Finishes the runs, waiting a bounded time for the network."""
-
-        def finish(run: Any) -> None:
-            try:
-                run.finish(exit_code=exit_code)
-            except Exception as error:
-                self._give_up(error)
-
-        threads = [threading.Thread(target=finish, args=(run,), daemon=True) for run in self._runs.values()]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(WANDB_PATIENCE_S)
-        if any(thread.is_alive() for thread in threads):
-            self._terminal.warn(
-                "W&B is still uploading; `wandb sync` on the run's wandb/ directory completes it"
-            )
-
-    def _give_up(self, error: Exception) -> None:
-        self._terminal.warn(f"W&B stopped ({_first_line(error)}); training goes on without it")
-        self._runs = {}
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:150]}"

@@ -10,145 +10,35 @@ the device and saved with the state.
 
 import math
 import time
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
-from seca_jax.config.schema import Config, steps_per_update
-from seca_jax.envs.base import Environment
-from seca_jax.experience import rollout
-from seca_jax.runtime import checkpoint, log
-from seca_jax.runtime.devices import SeedAxis
+from seca_jax import runs
+from seca_jax.config.schema import Config
+from seca_jax.runtime import checkpoint
 from seca_jax.runtime.interrupt import EXIT_INTERRUPTED
+from seca_jax.runtime.log import MetricsFile, Terminal
+from seca_jax.runtime.program import Program, Tally
+from seca_jax.runtime.wandb import Wandb
 from seca_jax.show import curves
-from seca_jax.types import Learner
 
 EXIT_DONE, EXIT_NON_FINITE, EXIT_NOT_SAVED = 0, 3, 4
 SLICE_S = 2.0  # longest wait between a signal and the reaction to it, roughly
+LONG_S = 2 * 3600.0  # a longer training is worth a word at its beginning
 PLOT_SHARE = 0.05  # of the wall clock that may go into redrawing curves.png
 
 
-@struct.dataclass
-class Tally:
-    """Totals since the last line, one seed."""
-
-    sums: dict[str, jax.Array]  # each metric of train_step, summed over the updates
-    updates: jax.Array  # int32, updates summed
-    since: jax.Array  # int32, steps at the last line
-    broken_at: jax.Array  # int32, steps after the first non-finite update, -1 while there is none
-
-
-def fresh_tally(algorithm: Learner, state: Any) -> Tally:
-    """An empty tally that starts at ``state``."""
-    _, metrics = jax.eval_shape(algorithm.train_step, state)
-    return Tally(
-        sums={name: jnp.zeros(m.shape, jnp.float32) for name, m in metrics.items()},
-        updates=jnp.zeros((), jnp.int32),
-        since=jnp.asarray(state.steps, jnp.int32),
-        broken_at=jnp.full((), -1, jnp.int32),
-    )
-
-
-def make_chunk(algorithm: Learner) -> Callable[..., tuple[Any, Tally]]:
-    """``(state, tally, n) -> (state, tally)`` after ``n`` updates of one seed.
-
-    ``n`` is traced: one compiled program serves slices of any length.
-    """
-
-    def update(_: int, carry: tuple[Any, Tally]) -> tuple[Any, Tally]:
-        state, tally = carry
-        state, metrics = algorithm.train_step(state)
-        breaks = (metrics["finite"] < 0.5) & (tally.broken_at < 0)
-        return state, Tally(
-            sums=jax.tree.map(lambda total, x: total + x, tally.sums, metrics),
-            updates=tally.updates + 1,
-            since=tally.since,
-            broken_at=jnp.where(breaks, state.steps, tally.broken_at).astype(jnp.int32),
-        )
-
-    def chunk(state: Any, tally: Tally, n: jax.Array) -> tuple[Any, Tally]:
-        return jax.lax.fori_loop(0, n, update, (state, tally))
-
-    return chunk
-
-
-class Program:
-    """The compiled functions of a run, each over all seeds at once.
-
-    Attributes:
-        init: ``() -> (state, tally)``, on the devices (see :class:`~seca_jax.runtime.devices.SeedAxis`).
-        chunk: ``(state, tally, n) -> (state, tally)``; its arguments are donated.
-        reset: ``state -> tally``.
-        evaluate: ``(params, updates) -> {"won", "return", "length"}``, each ``[seeds, E]``, NumPy.
-        place, fetch: anything with a seed axis from the host to the devices and back.
-        abstract: ShapeDtypeStructs of ``{"state", "tally"}``, what a checkpoint holds.
-        seeds: numbers of the seeds, int64; by_seed: the same on the devices, uint32.
-        update_steps: most environment steps of a seed in one update.
-        line_steps: a line of metrics.jsonl is written when all seeds have passed a multiple of these steps.
-    """
-
-    def __init__(self, config: Config, env: Environment, algorithm: Learner, devices: list) -> None:
-        self.seeds = np.arange(config.seed, config.seed + config.seeds)
-        axis = SeedAxis(devices, config.seeds)
-        self.place, self.fetch = axis.place, axis.fetch
-        self.update_steps = steps_per_update(config) or config.num_envs * env.max_steps
-        self.line_steps = line_steps(config)
-        # An inner jit, so that the three functions below share one tracing of the step
-        algorithm = algorithm._replace(train_step=jax.jit(algorithm.train_step))
-
-        def compiled(function: Callable, in_axes: tuple = (0,), **options: Any) -> Callable:
-            return jax.jit(axis.map(function, in_axes), out_shardings=axis.sharding, **options)
-
-        def keys(seed: jax.Array) -> tuple[jax.Array, jax.Array]:
-            train_key, eval_key = jax.random.split(jax.random.key(seed))
-            return train_key, eval_key
-
-        def init(seed: jax.Array) -> tuple[Any, Tally]:
-            state = algorithm.init(keys(seed)[0])
-            # Strong types from the start: a weakly typed zero would make the second call compile again
-            state = jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype), state)
-            return state, fresh_tally(algorithm, state)
-
-        def evaluate(seed: jax.Array, params: Any, updates: jax.Array) -> dict[str, jax.Array]:
-            key = jax.random.fold_in(keys(seed)[1], updates)
-            return rollout.evaluate(
-                env, algorithm.act, algorithm.initial_carry, params, key, config.eval.episodes
-            )
-
-        self.by_seed = self.place(self.seeds.astype(np.uint32))
-        initialise, test = compiled(init), compiled(evaluate, (0, 0, None))
-        self.init = lambda: initialise(self.by_seed)
-        self.chunk = compiled(make_chunk(algorithm), (0, 0, None), donate_argnums=(0, 1))
-        self.reset = compiled(lambda state: fresh_tally(algorithm, state))
-        self.evaluate = lambda params, updates: self.fetch(test(self.by_seed, params, np.int32(updates)))
-        state, tally = jax.eval_shape(initialise, self.by_seed)
-        self.abstract = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct((config.seeds, *x.shape[1:]), x.dtype),
-            {"state": state, "tally": tally},
-        )
-        for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-            if leaf.size == 0:  # jaxlib 0.11 dies of them, without a word, where devices share the seeds
-                raise ValueError(f"the train state has an empty array: {jax.tree_util.keystr(path)}")
-
-
-def line_steps(config: Config) -> int:
-    """Steps of a seed from one line of metrics.jsonl to the next.
-
-    The smaller of log.interval and eval.interval, in whole updates where these have a fixed length. Updates
-    of whole episodes have none: there a line ends with the first update past the multiple.
-    """
-    interval, update = min(config.log.interval, config.eval.interval), steps_per_update(config)
-    return max(1, interval // update) * update if update else interval
-
-
 def train_numbers(tally: Tally, steps_per_s: float) -> list[dict[str, float]]:
-    """The ``train/*`` and ``perf/*`` numbers of each seed; leaves of ``tally`` are ``[seeds]``."""
+    """The ``train/*`` and ``perf/*`` numbers of each seed, none without an update; leaves ``[seeds]``."""
     rows = []
     for i, updates in enumerate(tally.updates.tolist()):
+        if not updates:
+            rows.append({})
+            continue
         sums = {name: float(total[i]) for name, total in tally.sums.items()}
         row = {}
         if episodes := sums["sum/episodes"]:
@@ -171,8 +61,8 @@ def test_numbers(result: dict[str, np.ndarray]) -> list[dict[str, float]]:
 class Reporter:
     """Log points: into metrics.jsonl, W&B, the terminal and, now and then, curves.png."""
 
-    def __init__(self, config: Config, run_dir: str | Path, terminal: log.Terminal, wandb: log.Wandb) -> None:
-        self._metrics = log.MetricsFile(run_dir, terminal)
+    def __init__(self, config: Config, run_dir: str | Path, terminal: Terminal, wandb: Wandb) -> None:
+        self._metrics = MetricsFile(run_dir, terminal)
         self._run_dir, self._terminal, self._wandb = run_dir, terminal, wandb
         self._title = f"{config.algo} on {config.map}"
         self._started = time.monotonic()
@@ -182,15 +72,18 @@ class Reporter:
         """Forgets what was logged after ``steps`` and lets the clock go on from there."""
         self._started -= self._metrics.trim(seeds.tolist(), steps.tolist())
 
-    def log(self, seeds: np.ndarray, steps: np.ndarray, numbers: list[dict[str, float]]) -> None:
-        """One line per seed."""
+    def log(
+        self, seeds: np.ndarray, steps: np.ndarray, numbers: list[dict[str, float]], news: np.ndarray
+    ) -> None:
+        """One line per seed; those without ``news`` [seeds] are for the terminal's medians alone."""
         wall_s = round(time.monotonic() - self._started, 3)
         lines = [
             {"step": step, "seed": seed, "wall_s": wall_s, **own}
             for seed, step, own in zip(seeds.tolist(), steps.tolist(), numbers, strict=True)
         ]
-        self._metrics.write(lines)
-        self._wandb.log(lines)
+        new = [line for line, fresh in zip(lines, news.tolist(), strict=True) if fresh]
+        self._metrics.write(new)
+        self._wandb.log(new)
         self._terminal.numbers(lines)
 
     def plot(self, force: bool = False) -> None:
@@ -199,11 +92,48 @@ class Reporter:
         if not force and begun - self._plotted_at < self._plot_cost / PLOT_SHARE:
             return
         try:
-            curves.curves(self._run_dir, log.read_metrics(self._run_dir), self._title)
+            curves.curves(self._run_dir, runs.read_metrics(self._run_dir), self._title)
         except OSError as error:
-            self._terminal.warn(f"{curves.CURVES} could not be written ({error}); training goes on")
+            self._terminal.warn(f"{runs.CURVES} could not be written ({error}); training goes on")
         self._plotted_at = time.monotonic()
         self._plot_cost = self._plotted_at - begun
+
+
+class Pace:
+    """How fast updates are: how many of them make a slice, and when training will end."""
+
+    def __init__(self, config: Config, program: Program, terminal: Terminal) -> None:
+        self._total, self._update_steps, self._terminal = config.total_steps, program.update_steps, terminal
+        self._updates = 1  # of the next slice
+        self._seconds, self._steps = 0.0, 0  # of all slices so far, and of all seeds in them
+        self._line = (0.0, 0)  # the same at the last line
+        self._told = False
+
+    def updates(self, room: int) -> int:
+        """Updates of the next slice, where a seed may make ``room`` more steps."""
+        return max(1, min(self._updates, room // self._update_steps))
+
+    def add(self, updates: int, seconds: float, before: np.ndarray, steps: np.ndarray) -> float:
+        """A slice is done: ``before`` and ``steps`` [seeds] frame it; returns its steps per second."""
+        seconds = max(seconds, 1e-6)
+        made = int((steps - before).sum())
+        self._updates = max(1, min(2 * self._updates, int(updates * SLICE_S / seconds)))
+        self._seconds, self._steps = self._seconds + seconds, self._steps + made
+        if not self._told and self._seconds >= SLICE_S and self._steps:
+            self._told = True
+            rate = self._steps / self._seconds
+            left = float(np.maximum(self._total - steps, 0).sum()) / rate
+            if left > LONG_S:
+                end = (datetime.now() + timedelta(seconds=left)).strftime("%a %d %b %Y, %H:%M")
+                span = f"{left / 3600:.0f} hours" if left < 2 * 86400 else f"{left / 86400:.0f} days"
+                self._terminal.say(f"{rate:,.0f} steps/s: about {span} to go, until {end}")
+        return made / seconds
+
+    def line(self) -> float:
+        """Steps per second since the last line, evaluations and the like left out; 0: nothing trained."""
+        seconds, made = self._seconds - self._line[0], self._steps - self._line[1]
+        self._line = (self._seconds, self._steps)
+        return made / seconds if seconds else 0.0
 
 
 def run(
@@ -212,8 +142,8 @@ def run(
     program: Program,
     saved: Any = None,
     *,
-    terminal: log.Terminal,
-    wandb: log.Wandb,
+    terminal: Terminal,
+    wandb: Wandb,
     stop: Callable[[], bool] = lambda: False,
 ) -> int:
     """Trains until every seed has ``total_steps`` steps.
@@ -232,61 +162,66 @@ def run(
         130 stopped on request.
     """
     reporter = Reporter(config, run_dir, terminal, wandb)
-    saver = checkpoint.Saver(run_dir, config.checkpoint.keep, terminal.warn)
+    saver = checkpoint.Saver(run_dir, config.checkpoint.keep, terminal.warn, config.checkpoint.minutes)
+
+    def snapshot() -> Any:
+        return program.fetch({"state": state, "tally": tally})
+
     if saved is None:
         state, tally = program.init()
+        saver.save(0, snapshot())
     else:
         state, tally = program.place(saved["state"]), program.place(saved["tally"])
-        reporter.resume(program.seeds, saved["state"].steps)
-    steps, updates = program.fetch(state.steps), int(program.fetch(state.updates)[0])
-    line, update = program.line_steps, program.update_steps
+    steps = program.fetch(state.steps)
+    fresh = not program.fetch(state.updates).any()
+    # Of a run that was stopped before its first update not even the line of step 0 may be there
+    reporter.resume(program.seeds, np.full_like(steps, -1) if fresh else steps)
+    line = program.line_steps
 
     terminal.status(int(steps.min()), "compiling")
     state, tally = program.chunk(state, tally, np.int32(0))  # compiles, updates nothing
-    if saved is None:
-        reporter.log(program.seeds, steps, test_numbers(program.evaluate(state.params, updates)))
+    if fresh:
+        reporter.log(program.seeds, steps, test_numbers(program.evaluate(state)), steps >= 0)
 
     status = EXIT_DONE
-    slice_updates = 1
-    train_s, trained = 0.0, 0  # seconds spent and steps made by updates since the last line
+    pace = Pace(config, program, terminal)
     while status == EXIT_DONE and steps.min() < config.total_steps:
         last = int(program.fetch(tally.since).min())
         target = min((last // line + 1) * line, config.total_steps)
         while steps.min() < target and status == EXIT_DONE and not stop():
             clock, before = time.monotonic(), steps
-            size = max(1, min(slice_updates, (target - int(steps.min())) // update))
+            size = pace.updates(target - int(steps.min()))
             state, tally = jax.block_until_ready(program.chunk(state, tally, np.int32(size)))
-            took = max(time.monotonic() - clock, 1e-6)
-            slice_updates = max(1, min(2 * slice_updates, int(size * SLICE_S / took)))
-            steps, updates = program.fetch((state.steps, state.updates))
-            updates = int(updates[0])
-            made = int((steps - before).sum())
-            train_s, trained = train_s + took, trained + made
-            terminal.status(int(steps.min()), "training", made / took)
+            steps = program.fetch(state.steps)
+            rate = pace.add(size, time.monotonic() - clock, before, steps)
+            terminal.status(int(steps.min()), "training", rate)
             if (program.fetch(tally.broken_at) >= 0).any():
                 status = EXIT_NON_FINITE
+            elif saver.due() and steps.min() < target:
+                saver.save(int(steps.min()), snapshot())
         step = int(steps.min())
         if status == EXIT_NON_FINITE:
             terminal.error(_non_finite(program.seeds, program.fetch(tally.broken_at), saver))
         elif step < target:  # asked to stop, in the middle of a line
-            saver.save(step, program.fetch({"state": state, "tally": tally}))
+            saver.save(step, snapshot())
             status = EXIT_INTERRUPTED
         else:
             ends = step >= config.total_steps
-            # Nothing was trained where lines were longer when the run was interrupted
-            rate = trained / train_s if train_s else 0.0
-            numbers = train_numbers(program.fetch(tally), rate)
+            totals = program.fetch(tally)
+            numbers = train_numbers(totals, pace.line())
             evaluates = ends or step // config.eval.interval > last // config.eval.interval
             if evaluates:
                 terminal.status(step, "evaluating")
-                tested = test_numbers(program.evaluate(state.params, updates))
+                tested = test_numbers(program.evaluate(state))
                 numbers = [test | train for test, train in zip(tested, numbers, strict=True)]
-            reporter.log(program.seeds, steps, numbers)
+            # A seed that had its steps before the last line has nothing to add but the final evaluation
+            reporter.log(program.seeds, steps, numbers, (totals.updates > 0) | ends)
             if evaluates:
                 reporter.plot()
-            tally, train_s, trained = program.reset(state), 0.0, 0
-            if ends or step // config.checkpoint.interval > last // config.checkpoint.interval:
-                saver.save(step, program.fetch({"state": state, "tally": tally}))
+            tally = program.reset(state)
+            passed = step // config.checkpoint.interval > last // config.checkpoint.interval
+            if ends or passed or saver.due():
+                saver.save(step, snapshot())
 
     reporter.plot(force=True)
     if not saver.close() and status != EXIT_NON_FINITE:

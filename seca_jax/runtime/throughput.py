@@ -26,7 +26,7 @@ from seca_jax import algos, envs
 from seca_jax.config.schema import Config, replace
 from seca_jax.envs.smax.scenarios import SCENARIOS
 from seca_jax.experience import rollout
-from seca_jax.runtime.loop import Program
+from seca_jax.runtime.program import Program
 
 BACKENDS = ("core", "upstream")
 

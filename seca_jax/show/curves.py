@@ -6,7 +6,8 @@ from typing import Any, Sequence
 
 import numpy as np
 
-CURVES = "curves.png"
+from seca_jax import runs
+
 # A run has one of these two: value-based learners explore by random actions
 ENTROPY = ("policy entropy (nats)", ("train/entropy",), None)
 EPSILON = ("share of random actions", ("train/epsilon",), (-0.02, 1.02))
@@ -84,7 +85,7 @@ def curves(run_dir: str | os.PathLike, lines: Sequence[dict[str, Any]], title: s
             axes.set_ylim(*limits)
         if len(names) > 1 and axes.lines:
             axes.legend(frameon=False)
-    path = Path(run_dir) / CURVES
+    path = Path(run_dir) / runs.CURVES
     draft = path.with_name("curves.tmp.png")
     try:
         figure.savefig(draft, dpi=120)

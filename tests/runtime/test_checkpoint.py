@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import stub
 
-from seca_jax import train
+from seca_jax import runs, train
 from seca_jax.config import compose
 from seca_jax.config.check import ConfigError
-from seca_jax.runtime import checkpoint, loop
+from seca_jax.runtime import checkpoint
+from seca_jax.runtime.program import Program
 
 SMALL = ["map=3m", "seeds=2", "num_envs=4", "window=5", "eval.episodes=4", "wandb.mode=disabled"]
 EVERY = ["log.interval=100", "eval.interval=400", "checkpoint.interval=200", "total_steps=400"]
@@ -74,7 +75,7 @@ def test_the_newest_are_kept(tmp_path):
     for step in (10, 20, 30, 40):
         saver.save(step, tree())
     saver.close()
-    assert checkpoint.steps(tmp_path) == [30, 40]
+    assert runs.checkpoint_steps(tmp_path) == [30, 40]
 
 
 def test_donated_buffers_may_be_overwritten_during_the_save(tmp_path):
@@ -111,7 +112,7 @@ def test_kill_in_the_middle_of_a_save_leaves_the_previous_one(tmp_path):
     assert killed.returncode == -9
     drafts = [name for name in os.listdir(tmp_path / "checkpoints") if "tmp" in name]
     assert drafts, "the second save had not begun"
-    assert checkpoint.steps(tmp_path) == [1]
+    assert runs.checkpoint_steps(tmp_path) == [1]
     wanted = {"x": jax.ShapeDtypeStruct((1000,), jnp.float64)}
     with jax.enable_x64(True):
         step, back = checkpoint.restore(tmp_path, wanted)
@@ -163,7 +164,7 @@ def test_a_full_disk_is_reported_and_training_goes_on(tmp_path, metrics, until, 
     assert done.stderr.count("warning: checkpoint ") == (3 if until > 800 else 1)
     kept_path = run / "checkpoints" / "200"
     assert f"checkpoint 400 could not be written (File too large); kept: {kept_path}\n" in done.stderr
-    assert [step for step in checkpoint.steps(run) if step in kept] == kept
+    assert [step for step in runs.checkpoint_steps(run) if step in kept] == kept
     assert not [name for name in os.listdir(run / "checkpoints") if "tmp" in name]
     assert max(line["step"] for line in metrics(run)) == 800
 
@@ -180,14 +181,14 @@ def test_a_save_that_cannot_fit_is_not_begun(tmp_path, monkeypatch):
     kept = tmp_path / "checkpoints" / "1"
     assert reports == [f"checkpoint 2 could not be written (No space left on device); kept: {kept}"]
     assert saver.save(3, tree()) and saver.close()
-    assert checkpoint.steps(tmp_path) == [1, 3]
+    assert runs.checkpoint_steps(tmp_path) == [1, 3]
 
 
 def test_load_run_gives_the_parameters_of_every_seed(run):
     config, step, params = checkpoint.load_run(run)
     assert (config.seeds, step) == (2, 400)
     env = stub.make_env(config)
-    program = loop.Program(config, env, stub.make_algorithm(config, env), jax.devices("cpu"))
+    program = Program(config, env, stub.make_algorithm(config, env), jax.devices("cpu"))
     state, tally = program.init()
     state, _ = program.chunk(state, tally, np.int32(20))
     jax.tree.map(np.testing.assert_array_equal, params, state.params)
@@ -225,7 +226,7 @@ def test_resume_refuses_another_map_algo_or_config(run, capsys):
 def test_resume_accepts_what_is_the_same_or_only_watched(run):
     words = [f"resume={run}", "map=3m", "num_envs=4", "checkpoint.keep=1", "log.progress=false", f"out={run}"]
     assert train.main([*words, "total_steps=500"]) == 0
-    assert checkpoint.steps(run)[-1] == 500
+    assert runs.checkpoint_steps(run)[-1] == 500
 
 
 @pytest.mark.parametrize("text", ["", "map: [", "map: 3m\n", "- 1\n", "\x00"])
@@ -243,25 +244,69 @@ def test_a_run_from_before_a_key_existed_still_loads(run):
     assert "mixing" not in path.read_text() and compose.load(run)[0] == before
 
 
-def test_resume_refuses_a_run_without_checkpoint(run, capsys):
-    shutil.rmtree(run / "checkpoints")
-    expected = f"{run}: the run has no complete checkpoint; delete the directory and train anew"
-    assert complaint(capsys, f"resume={run}") == expected
+def test_a_run_without_checkpoint_starts_from_step_0(run, finished, capsys, metrics):
+    """Killed before its first one, with or without the line of step 0."""
+    for kept in (1, 0):
+        shutil.rmtree(run / "checkpoints")
+        lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+        (run / "metrics.jsonl").write_text("".join(lines[:kept]))
+        assert train.main([f"resume={run}"]) == 0
+        assert capsys.readouterr().err == f"warning: {run} has no checkpoint yet: starting from step 0\n"
+        assert metrics(run, timing=False) == metrics(finished, timing=False)
 
 
-def test_resume_refuses_a_damaged_checkpoint_and_says_how_to_go_on(run, capsys):
-    newest = run / "checkpoints" / "400"
-    for path in newest.rglob("*"):
-        if path.is_file() and path.parent.name == "d":
+def truncate(checkpoint):
+    for path in files(checkpoint):
+        if path.parent.name == "d":
             path.write_bytes(path.read_bytes()[:10])
+
+
+def flip(checkpoint):
+    """One bit in the middle of the largest file."""
+    path, content = max(files(checkpoint).items(), key=lambda item: len(item[1]))
+    middle = len(content) // 2
+    path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+
+
+def lose(checkpoint):
+    next(path for path in sorted(files(checkpoint)) if path.parent.name == "d").unlink()
+
+
+def lose_all(checkpoint):
+    for path in files(checkpoint):
+        path.unlink()
+
+
+@pytest.mark.parametrize("damage", [truncate, flip, lose, lose_all])
+def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(finished, tmp_path, metrics, damage):
+    run = shutil.copytree(finished, tmp_path / "run")
+    newest = run / "checkpoints" / "400"
+    damage(newest)
+    words = [sys.executable, stub.__file__, f"resume={run}"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith(f"warning: checkpoint {newest} is damaged (")
+    assert done.stderr.endswith("); falling back to the one before it\n") and done.stderr.count("\n") == 1
+    assert metrics(run, timing=False) == metrics(finished, timing=False)
+    assert runs.checkpoint_steps(run) == [200, 400]
+    assert (run / "checkpoints" / "400.damaged").is_dir()
+    again = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert again.returncode == 0 and again.stderr == ""
+
+
+def test_resume_refuses_a_run_all_of_whose_checkpoints_are_damaged(finished, tmp_path):
+    run = shutil.copytree(finished, tmp_path / "run")
+    for step in (200, 400):
+        truncate(run / "checkpoints" / str(step))
     before = files(run)
-    message = complaint(capsys, f"resume={run}")
-    assert message.startswith(f"checkpoint {newest} is damaged") and message.endswith(
-        "delete it to fall back to step 200"
-    )
+    words = [sys.executable, stub.__file__, f"resume={run}"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and done.stdout == ""
+    warning, error = done.stderr.splitlines()
+    assert warning.startswith(f"warning: checkpoint {run / 'checkpoints' / '400'} is damaged")
+    assert error.startswith(f"error: checkpoint {run / 'checkpoints' / '200'} is damaged")
+    assert error.endswith(f"; delete {run / 'checkpoints'} to start from step 0")
     assert files(run) == before
-    shutil.rmtree(newest)
-    assert train.main([f"resume={run}"]) == 0
 
 
 def test_resume_refuses_a_checkpoint_of_another_shape(run, capsys):

@@ -9,8 +9,9 @@ import sys
 import pytest
 import stub
 
-from seca_jax import train
+from seca_jax import runs, train
 from seca_jax.runtime import log
+from seca_jax.runtime import wandb as board_of
 
 SMALL = ["map=3m", "seeds=2", "num_envs=4", "window=5", "eval.episodes=4"]
 EVERY = ["log.interval=100", "eval.interval=200", "total_steps=400"]
@@ -34,7 +35,7 @@ def test_lines_are_appended_and_read_back(tmp_path):
     file = log.MetricsFile(tmp_path, Recorder())
     file.write([line(0), line(0, 1)])
     file.write([line(10, a=0.1)])
-    assert log.read_metrics(tmp_path) == [line(0), line(0, 1), line(10, a=0.1)]
+    assert runs.read_metrics(tmp_path) == [line(0), line(0, 1), line(10, a=0.1)]
     assert (tmp_path / "metrics.jsonl").read_text().count("\n") == 3
 
 
@@ -44,7 +45,7 @@ def test_trim_drops_each_seeds_later_lines_and_a_torn_one(tmp_path):
     with open(tmp_path / "metrics.jsonl", "a") as torn:
         torn.write('{"step": 30, "se')
     assert file.trim([0, 1], [20, 12]) == 2.0
-    assert log.read_metrics(tmp_path) == [line(0), line(0, 1), line(10), line(12, 1), line(20)]
+    assert runs.read_metrics(tmp_path) == [line(0), line(0, 1), line(10), line(12, 1), line(20)]
 
 
 def test_what_a_full_disk_refuses_is_written_later_and_reported_once(tmp_path, monkeypatch):
@@ -60,11 +61,11 @@ def test_what_a_full_disk_refuses_is_written_later_and_reported_once(tmp_path, m
         patch.setattr("builtins.open", lambda path, mode, buffering: Full(path, mode))
         file.write([line(10)])
         file.write([line(20)])
-    assert log.read_metrics(tmp_path) == [line(0)]
+    assert runs.read_metrics(tmp_path) == [line(0)]
     assert (tmp_path / "metrics.jsonl").read_bytes().endswith(b"}\n")
     assert len(terminal.warnings) == 1 and "No space left" in terminal.warnings[0]
     file.write([line(30)])
-    assert log.read_metrics(tmp_path) == [line(step) for step in (0, 10, 20, 30)]
+    assert runs.read_metrics(tmp_path) == [line(step) for step in (0, 10, 20, 30)]
 
 
 def test_without_a_terminal_there_is_one_plain_line_per_evaluation(stubbed, tmp_path, capsys):
@@ -147,10 +148,10 @@ def test_wandb_online_without_a_key_or_a_network_goes_on_offline(monkeypatch, tm
     monkeypatch.setattr(wandb, "init", init)
     options = {"project": "p", "entity": "", "group": "g", "run_id": "i", "seeds": [0, 1], "config": {}}
     for key, expected in (("x" * 40, ["online", "offline", "offline"]), (None, ["offline", "offline"])):
-        monkeypatch.setattr(log, "has_wandb_key", lambda key=key: key is not None)
+        monkeypatch.setattr(board_of, "has_key", lambda key=key: key is not None)
         modes.clear()
         terminal = Recorder()
-        log.Wandb(tmp_path, mode="online", terminal=terminal, **options)
+        board_of.Wandb(tmp_path, mode="online", terminal=terminal, **options)
         assert modes == expected
         assert len(terminal.warnings) == 1 and terminal.warnings[0].endswith("logging offline instead")
 
@@ -171,7 +172,7 @@ def test_wandb_gets_each_line_at_its_step_in_its_seeds_run(monkeypatch, tmp_path
             logged.append((self.name, "finish", exit_code))
 
     monkeypatch.setattr(wandb, "init", lambda **options: started.append(options) or Run(options["name"]))
-    board = log.Wandb(
+    board = board_of.Wandb(
         tmp_path, mode="offline", project="p", entity="", group="g", run_id="i", seeds=[4, 5],
         config={"gamma": 0.9}, terminal=Recorder(),
     )  # fmt: skip

@@ -15,9 +15,10 @@ import pytest
 import stub
 import yaml
 
-from seca_jax import train
+from seca_jax import runs, train
 from seca_jax.config.schema import Config, replace
 from seca_jax.runtime import checkpoint, loop
+from seca_jax.runtime import program as programs
 
 SMALL = ["map=3m", "seeds=2", "num_envs=4", "window=5", "eval.episodes=6", "wandb.mode=disabled"]
 # 20 steps an update: a line every 5 updates, evaluations every 10, checkpoints every 15
@@ -26,7 +27,7 @@ EVERY = ["log.interval=100", "eval.interval=200", "checkpoint.interval=300"]
 
 def program(config, devices=None):
     env = stub.make_env(config)
-    return loop.Program(config, env, stub.make_algorithm(config, env), devices or jax.devices("cpu"))
+    return programs.Program(config, env, stub.make_algorithm(config, env), devices or jax.devices("cpu"))
 
 
 def small_config(**changes):
@@ -67,7 +68,7 @@ def test_metrics_have_the_documented_form(stubbed, tmp_path, metrics):
     assert last["test/length"] == stub.LENGTH and last["train/length"] == stub.LENGTH
     assert last["train/win_rate"] == 0.5
     assert last["train/critic_loss"] == np.mean([46, 47, 48, 49, 50])  # the updates of the last line
-    assert checkpoint.steps(run) == [900, 1000]
+    assert runs.checkpoint_steps(run) == [900, 1000]
 
 
 def test_stops_exactly_at_the_first_update_that_reaches_total_steps(stubbed, tmp_path, metrics):
@@ -104,7 +105,7 @@ def test_resumed_equals_uninterrupted(stubbed, tmp_path, metrics, monkeypatch, r
         patch.setattr("seca_jax.runtime.interrupt.graceful", graceful)
         patch.setattr(loop, "SLICE_S", 0.0)  # slices of one update
         assert train.main([*words, f"out={tmp_path / 'parts'}"]) == 130
-    saved = checkpoint.steps(tmp_path / "parts")[-1]
+    saved = runs.checkpoint_steps(tmp_path / "parts")[-1]
     assert 0 < saved < 2000
     # A run killed later may have logged past its last checkpoint
     with open(tmp_path / "parts" / "metrics.jsonl", "a") as file:
@@ -164,7 +165,7 @@ def test_resuming_a_finished_run_changes_nothing(stubbed, tmp_path, metrics):
 
 def test_nothing_compiles_after_the_first_chunk(stubbed, tmp_path, monkeypatch, compilations):
     by_call = []
-    init = loop.Program.__init__
+    init = programs.Program.__init__
 
     def counting(self, *args):
         init(self, *args)
@@ -179,7 +180,7 @@ def test_nothing_compiles_after_the_first_chunk(stubbed, tmp_path, monkeypatch, 
 
         self.chunk = counted
 
-    monkeypatch.setattr(loop.Program, "__init__", counting)
+    monkeypatch.setattr(programs.Program, "__init__", counting)
     assert train.main([*SMALL, *EVERY, "total_steps=5030", f"out={tmp_path / 'run'}"]) == 0
     assert train.main([f"resume={tmp_path / 'run'}", "total_steps=6000"]) == 0
     for calls in by_call:
@@ -194,7 +195,7 @@ def test_a_learner_with_empty_arrays_is_refused():
     learner = learner._replace(init=lambda key: init(key).replace(key=(key, jnp.zeros((0,)))))
     learner = learner._replace(train_step=lambda state, step=learner.train_step: unwrapped(step, state))
     with pytest.raises(ValueError, match=r"the train state has an empty array: .key\[1\]"):
-        loop.Program(config, env, learner, jax.devices("cpu"))
+        programs.Program(config, env, learner, jax.devices("cpu"))
 
 
 def unwrapped(step, state):
@@ -226,7 +227,7 @@ def test_non_finite_stops_with_seed_step_and_last_good_checkpoint(stubbed, tmp_p
         f"error: non-finite loss or parameters: seed {first}, step 700; "
         f"last good checkpoint: {run / 'checkpoints' / '600'}"
     ]
-    assert checkpoint.steps(run)[-1] == 600
+    assert runs.checkpoint_steps(run)[-1] == 600
     assert max(line["step"] for line in metrics(run)) == 600
 
 
@@ -249,12 +250,12 @@ COLLECTIVES = """
     import sys
     sys.path.insert(0, {here!r})
     import jax, numpy as np, stub
-    from seca_jax.runtime import loop
+    from seca_jax.runtime import program as programs
     from seca_jax.config.schema import Config, replace
 
     config = replace(replace(Config(), "seeds", 3), "num_envs", 4)
     env = stub.make_env(config)
-    program = loop.Program(config, env, stub.make_algorithm(config, env), jax.devices())
+    program = programs.Program(config, env, stub.make_algorithm(config, env), jax.devices())
     state, tally = program.init()
     lowered = program.chunk.lower(state, tally, np.int32(1)), program.reset.lower(state)
     texts = [each.compile().as_text() for each in lowered]
@@ -285,7 +286,7 @@ def test_sigterm_saves_and_a_resumed_run_goes_on(tmp_path, metrics):
     assert process.returncode == 130, err
     assert f"resume={run}" in out
     assert (run / "curves.png").stat().st_size > 10_000
-    assert checkpoint.steps(run)
+    assert runs.checkpoint_steps(run)
 
 
 def test_a_signal_before_the_first_update_leaves_a_run_that_goes_on(stubbed, tmp_path, monkeypatch, metrics):
@@ -296,10 +297,10 @@ def test_a_signal_before_the_first_update_leaves_a_run_that_goes_on(stubbed, tmp
         os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr("seca_jax.runtime.log.Wandb._start", starting)
+        patch.setattr("seca_jax.runtime.wandb.Wandb._start", starting)
         words = [word for word in words if word != "wandb.mode=disabled"]
         assert train.main([*words, f"out={tmp_path / 'run'}"]) == 130
-    assert checkpoint.steps(tmp_path / "run") == [0]
+    assert runs.checkpoint_steps(tmp_path / "run") == [0]
     assert train.main([f"resume={tmp_path / 'run'}", "wandb.mode=disabled"]) == 0
     assert metrics(tmp_path / "run", timing=False) == metrics(tmp_path / "whole", timing=False)
 
@@ -308,7 +309,7 @@ def test_an_interrupt_before_the_run_has_begun_leaves_nothing(stubbed, tmp_path,
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "Program", interrupted)
+    monkeypatch.setattr("seca_jax.runtime.session.Program", interrupted)
     assert train.main([*SMALL, f"out={tmp_path / 'run'}"]) == 130
     assert capsys.readouterr().err == "" and not (tmp_path / "run").exists()
 
@@ -331,7 +332,7 @@ def test_kill_in_the_middle_of_a_run_costs_no_more_than_the_work_since_the_last_
     wait_for(run / "checkpoints" / "900", process)
     process.kill()
     process.wait()
-    saved = checkpoint.steps(run)
+    saved = runs.checkpoint_steps(run)
     assert saved and saved[-1] < 4000
     done = subprocess.run(command()[:2] + [f"resume={run}"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from seca_jax import runs
 from seca_jax.config.check import ConfigError
 from seca_jax.config.schema import Config, keys
 from seca_jax.evaluate import FILES
-from seca_jax.runtime import log as run_log
 from seca_jax.show import curves, verdict
 from seca_jax.show.page import charts, html
 
@@ -38,7 +38,6 @@ NOT_SETTINGS = ("map", "algo", "preset", "out", "name", "resume", "log.progress"
     name for name, _ in keys() if name.startswith("wandb.")
 )
 POINTS = 200  # most points of a curve: the page stays small and a screen shows no more
-CHECKPOINTS = "checkpoints"  # as in checkpoint.py, which would import JAX
 
 
 class Run(NamedTuple):
@@ -77,13 +76,13 @@ def read(run_dir: str | Path) -> Run:
         ConfigError: no run there, or one of its files is damaged; one line.
     """
     place = Path(run_dir)
-    saved = max((path.stat().st_mtime for path in (place / CHECKPOINTS).glob("[0-9]*")), default=0.0)
+    saved = max((path.stat().st_mtime for path in (place / runs.CHECKPOINTS).glob("[0-9]*")), default=0.0)
 
     def current(path: Path) -> bool:
         # What evaluate left before the run was resumed tells of another policy than the curves do
         return path.is_file() and path.stat().st_mtime >= saved
 
-    path = place / "config.yaml"
+    path = place / runs.CONFIG
     if not path.is_file():
         raise ConfigError(f"{run_dir}: no run there (config.yaml is missing); give a run directory")
     try:
@@ -96,8 +95,10 @@ def read(run_dir: str | Path) -> Run:
         for value, kind in ((config["seeds"], int), (config["total_steps"], int), (provenance, dict)):
             if not isinstance(value, kind):
                 raise ValueError(f"{value!r} is no {kind.__name__}")
-        path = place / run_log.METRICS
-        lines = [line for line in run_log.read_metrics(place) if {"step", "seed", "wall_s"} <= {*line}]
+        path, damage = place / runs.METRICS, []
+        lines = runs.read_metrics(place, damage.append)
+        if damage and not lines:
+            raise ValueError("it holds no line that can be read")
         path = place / FILES["json"]
         evaluation = json.loads(path.read_text()) if current(path) else None
         if evaluation:
@@ -212,7 +213,7 @@ def final_table(run: Run) -> str:
         seeds.append({"seed": seed, "win_rate": rate, "ci95": interval, "return": returns.get(seed, 0.0)})
     document = {"seeds": seeds, "episodes": episodes, "median_win_rate": statistics.median(final.values())}
     note = "From the last evaluation of training."
-    if (run.path / CHECKPOINTS).is_dir():
+    if (run.path / runs.CHECKPOINTS).is_dir():
         note += f" python -m seca_jax.evaluate run={run.path} plays more and draws a battle."
     return html.paragraph(note, "soft") + evaluation_table(document)
 

@@ -1,0 +1,190 @@
+"""A run's directory: what its files are called, how they are read and written, who may write there.
+
+It knows nothing of JAX, so that reports and checks of configurations need not wait for it. config.yaml
+is read and written by :mod:`seca_jax.config.compose`, checkpoints by :mod:`seca_jax.runtime.checkpoint`.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any, BinaryIO, Callable, Iterator
+
+from seca_jax.config.check import ConfigError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+    import msvcrt
+
+CONFIG = "config.yaml"
+METRICS = "metrics.jsonl"
+CURVES = "curves.png"
+CHECKPOINTS = "checkpoints"
+EVALUATION = "evaluation.json"
+BATTLE = "battle.gif"
+CREDIT_ORDER = "credit_order.png"
+REPORT = "report.html"
+LOCK = ".lock"  # there while a process trains in the directory, or after one was killed
+
+
+def write_atomically(path: str | os.PathLike, content: str | bytes) -> None:
+    """Writes a whole file or nothing; raises OSError, leaving the file as it was."""
+    path = Path(path)
+    draft = path.with_name(f"{path.name}.tmp")
+    try:
+        draft.write_bytes(content.encode() if isinstance(content, str) else content)
+        os.replace(draft, path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def checkpoint_steps(run_dir: str | os.PathLike) -> list[int]:
+    """Steps of the complete checkpoints of a run, ascending; others have no mere number for a name."""
+    return sorted(int(path.name) for path in (Path(run_dir) / CHECKPOINTS).glob("*") if path.name.isdigit())
+
+
+def read_metrics(
+    run_dir: str | os.PathLike, report: Callable[[str], None] | None = None
+) -> list[dict[str, Any]]:
+    """All lines of a run's metrics.jsonl, each with ``step``, ``seed`` and ``wall_s``.
+
+    Args:
+        run_dir: the run's directory; without the file there are no lines.
+        report: told, once and in one line, which lines are damaged and left out. A last line that a
+            crash cut off is no damage.
+    """
+    path = Path(run_dir) / METRICS
+    texts = path.read_bytes().split(b"\n") if path.exists() else []
+    lines, damaged = [], []
+    for number, text in enumerate(texts, start=1):
+        if not text or (number == len(texts) and text.startswith(b"{")):
+            continue
+        try:
+            line = json.loads(text)
+            if not {"step", "seed", "wall_s"} <= set(line):
+                raise ValueError
+            lines.append(line)
+        except (ValueError, TypeError):
+            damaged.append(str(number))
+    if damaged and report is not None:
+        many = len(damaged) > 1
+        shown = ", ".join(damaged[:5]) + (f" and {len(damaged) - 5} more" if len(damaged) > 5 else "")
+        report(f"{path} is damaged: line{'s' * many} {shown} {'are' if many else 'is'} left out")
+    return lines
+
+
+def check_vacant(run_dir: str | os.PathLike) -> None:
+    """Raises ConfigError if a new run cannot start in ``run_dir``. Writes nothing."""
+    run_dir = Path(run_dir)
+    if (run_dir / CONFIG).exists():
+        raise ConfigError(f"out={run_dir}: holds a run already; resume={run_dir} continues it")
+    # What a process leaves that was killed before its run had begun is nobody's
+    if run_dir.is_dir() and {path.name for path in run_dir.iterdir()} - {LOCK, f"{CONFIG}.tmp"}:
+        raise ConfigError(f"out={run_dir}: is not empty; give a new directory")
+    existing = run_dir.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise ConfigError(f"out={run_dir}: cannot write in {existing}; give a directory you may write to")
+
+
+@contextlib.contextmanager
+def locked(run_dir: str | os.PathLike, word: str) -> Iterator[None]:
+    """Within the block no other process trains in ``run_dir``, which is made where it is missing.
+
+    The operating system releases the lock when the process ends, however it ends. What was made here
+    and has stayed empty is removed again.
+
+    Args:
+        run_dir: the run's directory.
+        word: what the user said, ``out`` or ``resume``, for the message.
+
+    Raises:
+        ConfigError: another process has it, or nothing can be written there.
+    """
+    path = Path(run_dir) / LOCK
+    missing = [place for place in (path.parent, *path.parent.parents) if not place.exists()]
+    try:
+        file = _take(path)
+    except BlockingIOError:
+        raise ConfigError(
+            f"{word}={run_dir}: {_holder(path)} is training there; wait for its end or stop it"
+        ) from None
+    except OSError as error:
+        _remove_empty(missing)
+        verb = "created" if word == "out" else "written"
+        raise ConfigError(f"{word}={run_dir}: cannot be {verb} ({error.strerror})") from None
+    try:
+        yield
+    finally:
+        # Removed while it is held: whoever opens it from now on makes a new one, see _take
+        with contextlib.suppress(OSError):
+            path.unlink()
+        file.close()
+        _remove_empty(missing)
+
+
+def _take(path: Path) -> BinaryIO:
+    """The lock file, open and locked; raises BlockingIOError where another process has it, OSError."""
+    for _ in range(1000):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file = open(path, "a+b")
+        except FileNotFoundError:  # its holder has just ended and removed the directory too
+            continue
+        try:
+            _lock(file)
+            # A file that its last holder has removed meanwhile is nobody's lock
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                file.truncate(0)
+                file.write(f"{os.getpid()} {socket.gethostname()}\n".encode())
+                file.flush()
+                return file
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+        time.sleep(0.001)
+    raise BlockingIOError
+
+
+def _lock(file: BinaryIO) -> None:
+    """Locks an open file for this process; raises BlockingIOError where another one has it."""
+    if fcntl is None:
+        try:  # far behind the text: what is locked cannot be read by others
+            file.seek(2**30)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        except OSError:
+            raise BlockingIOError from None
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:  # some network file systems know no locks: better unguarded than not at all
+        pass
+
+
+def _holder(path: Path) -> str:
+    """Who has a lock, as far as the file tells."""
+    try:
+        process, host = path.read_text().split()
+    except (OSError, ValueError):  # it is just being written
+        return "another process"
+    return f"process {process} on {host}"
+
+
+def _remove_empty(places: list[Path]) -> None:
+    """Removes directories that are still empty, innermost first."""
+    for place in places:
+        try:
+            place.rmdir()
+        except OSError:
+            return

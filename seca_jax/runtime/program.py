@@ -1,0 +1,152 @@
+"""The compiled functions of a run: updates of all seeds at once, evaluation, what a checkpoint holds."""
+
+from functools import partial
+from typing import Any, Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from seca_jax.config.schema import Config, steps_per_update
+from seca_jax.envs.base import Environment
+from seca_jax.experience import rollout
+from seca_jax.runtime.devices import SeedAxis
+from seca_jax.types import Learner
+
+
+@struct.dataclass
+class Tally:
+    """Totals since the last line, one seed."""
+
+    sums: dict[str, jax.Array]  # each metric of train_step, summed over the updates
+    updates: jax.Array  # int32, updates summed
+    since: jax.Array  # int32, steps at the last line
+    broken_at: jax.Array  # int32, steps after the first non-finite update, -1 while there is none
+
+
+def fresh_tally(learner: Learner, state: Any) -> Tally:
+    """An empty tally that starts at ``state``."""
+    _, metrics = jax.eval_shape(learner.train_step, state)
+    return Tally(
+        sums={name: jnp.zeros(m.shape, jnp.float32) for name, m in metrics.items()},
+        updates=jnp.zeros((), jnp.int32),
+        since=jnp.asarray(state.steps, jnp.int32),
+        broken_at=jnp.full((), -1, jnp.int32),
+    )
+
+
+def make_chunk(learner: Learner, budget: int | None = None) -> Callable[..., tuple[Any, Tally]]:
+    """``(state, tally, n) -> (state, tally)`` after ``n`` updates of one seed.
+
+    ``n`` is traced: one compiled program serves slices of any length.
+
+    Args:
+        learner: whose ``train_step`` is one update.
+        budget: a seed with that many steps rests, whatever ``n``; None: seeds go on.
+    """
+
+    def update(_: int, carry: tuple[Any, Tally]) -> tuple[Any, Tally]:
+        state, tally = carry
+        after, metrics = learner.train_step(state)
+        breaks = (metrics["finite"] < 0.5) & (tally.broken_at < 0)
+        grown = Tally(
+            sums=jax.tree.map(lambda total, x: total + x, tally.sums, metrics),
+            updates=tally.updates + 1,
+            since=tally.since,
+            broken_at=jnp.where(breaks, after.steps, tally.broken_at).astype(jnp.int32),
+        )
+        if budget is None:
+            return after, grown
+        works = state.steps < budget
+        return rested(works, after, state), jax.tree.map(partial(jnp.where, works), grown, tally)
+
+    def chunk(state: Any, tally: Tally, n: jax.Array) -> tuple[Any, Tally]:
+        return jax.lax.fori_loop(0, n, update, (state, tally))
+
+    return chunk
+
+
+def rested(works: jax.Array, after: Any, before: Any) -> Any:
+    """The state ``after`` an update where ``works`` [], else the one ``before``.
+
+    A replay buffer's storage, hundreds of MiB that a choice would copy, is taken as it is after the
+    update: without its counter that wrote where the seed's next update writes anyway.
+    """
+    chosen = jax.tree.map(partial(jnp.where, works), after, before)
+    if not hasattr(chosen, "replay"):
+        return chosen
+    replay = chosen.replay.replace(experience=after.replay.experience)
+    return chosen.replace(replay=replay)
+
+
+class Program:
+    """The compiled functions of a run, each over all seeds at once.
+
+    Attributes:
+        init: ``() -> (state, tally)``, on the devices (see :class:`~seca_jax.runtime.devices.SeedAxis`).
+        chunk: ``(state, tally, n) -> (state, tally)``; its arguments are donated. A seed that has
+            ``total_steps`` steps rests while the others go on.
+        reset: ``state -> tally``.
+        evaluate: ``state -> {"won", "return", "length"}``, each ``[seeds, E]``, NumPy.
+        place, fetch: anything with a seed axis from the host to the devices and back.
+        abstract: ShapeDtypeStructs of ``{"state", "tally"}``, what a checkpoint holds.
+        seeds: numbers of the seeds, int64; by_seed: the same on the devices, uint32.
+        update_steps: most environment steps of a seed in one update.
+        line_steps: a line of metrics.jsonl is written when all seeds have passed a multiple of these steps.
+    """
+
+    def __init__(self, config: Config, env: Environment, learner: Learner, devices: list) -> None:
+        self.seeds = np.arange(config.seed, config.seed + config.seeds)
+        axis = SeedAxis(devices, config.seeds)
+        self.place, self.fetch = axis.place, axis.fetch
+        self.update_steps = steps_per_update(config) or config.num_envs * env.max_steps
+        self.line_steps = line_steps(config)
+        # An inner jit, so that the three functions below share one tracing of the step
+        learner = learner._replace(train_step=jax.jit(learner.train_step))
+
+        def compiled(function: Callable, in_axes: tuple = (0,), **options: Any) -> Callable:
+            return jax.jit(axis.map(function, in_axes), out_shardings=axis.sharding, **options)
+
+        def keys(seed: jax.Array) -> tuple[jax.Array, jax.Array]:
+            train_key, eval_key = jax.random.split(jax.random.key(seed))
+            return train_key, eval_key
+
+        def init(seed: jax.Array) -> tuple[Any, Tally]:
+            state = learner.init(keys(seed)[0])
+            # Strong types from the start: a weakly typed zero would make the second call compile again
+            state = jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype), state)
+            return state, fresh_tally(learner, state)
+
+        def evaluate(seed: jax.Array, params: Any, updates: jax.Array) -> dict[str, jax.Array]:
+            key = jax.random.fold_in(keys(seed)[1], updates)
+            return rollout.evaluate(
+                env, learner.act, learner.initial_carry, params, key, config.eval.episodes
+            )
+
+        self.by_seed = self.place(self.seeds.astype(np.uint32))
+        initialise, test = compiled(init), compiled(evaluate, (0, 0, 0))
+        self.init = lambda: initialise(self.by_seed)
+        # Where updates have a fixed length, all seeds end together
+        budget = config.total_steps if steps_per_update(config) is None else None
+        self.chunk = compiled(make_chunk(learner, budget), (0, 0, None), donate_argnums=(0, 1))
+        self.reset = compiled(lambda state: fresh_tally(learner, state))
+        self.evaluate = lambda state: self.fetch(test(self.by_seed, state.params, state.updates))
+        state, tally = jax.eval_shape(initialise, self.by_seed)
+        self.abstract = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((config.seeds, *x.shape[1:]), x.dtype),
+            {"state": state, "tally": tally},
+        )
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+            if leaf.size == 0:  # jaxlib 0.11 dies of them, without a word, where devices share the seeds
+                raise ValueError(f"the train state has an empty array: {jax.tree_util.keystr(path)}")
+
+
+def line_steps(config: Config) -> int:
+    """Steps of a seed from one line of metrics.jsonl to the next.
+
+    The smaller of log.interval and eval.interval, in whole updates where these have a fixed length. Updates
+    of whole episodes have none: there a line ends with the first update past the multiple.
+    """
+    interval, update = min(config.log.interval, config.eval.interval), steps_per_update(config)
+    return max(1, interval // update) * update if update else interval

@@ -1,0 +1,179 @@
+"""One run, from a checked configuration to an exit status."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from seca_jax import algos, envs, runs
+from seca_jax.config import compose
+from seca_jax.config.check import ConfigError, unread
+from seca_jax.config.schema import Config, get
+from seca_jax.envs.base import Environment
+from seca_jax.runtime import checkpoint, interrupt, loop
+from seca_jax.runtime.devices import configure
+from seca_jax.runtime.log import Terminal
+from seca_jax.runtime.program import Program
+from seca_jax.runtime.provenance import described, provenance
+from seca_jax.runtime.wandb import Wandb
+from seca_jax.types import Learner
+
+LARGE_STATE = 2**26  # bytes; more, a replay buffer mostly, is worth a word
+
+
+def prepare(config: Config) -> tuple[list[jax.Device], Environment, Learner]:
+    """The devices, the environment and the learner of a checked config.
+
+    Raises:
+        ConfigError: the device is not there, or map, learner and their settings do not go together.
+    """
+    devices = configure(config.device, config.seeds)
+    try:
+        env = envs.make(config)
+        return devices, env, algos.make(config, env)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def run(config: Config, argv: Sequence[str]) -> int:
+    """Trains in ``config.out``, which no other process may use meanwhile; returns the exit status.
+
+    Args:
+        config: checked; where its ``resume`` is set, the run in that directory goes on.
+        argv: words of the command, for the provenance.
+
+    Raises:
+        ConfigError: it cannot start; nothing has been written.
+    """
+    run_dir = Path(config.out)
+    with runs.locked(run_dir, "resume" if config.resume else "out"):
+        if not config.resume:  # another process may have been here since the configuration was checked
+            runs.check_vacant(run_dir)
+        devices, env, learner = prepare(config)
+        terminal = Terminal(config.total_steps, config.log.progress)
+        program = Program(config, env, learner, devices)
+        origin = provenance(devices, argv, "seca_jax.train")
+        if config.resume:
+            saved, origin, remarks = _resumed(config, run_dir, program, origin, terminal)
+        else:
+            saved, remarks = None, []
+            _save(run_dir, config, origin, f"out={run_dir}: cannot be created")
+        terminal.say(
+            f"{config.algo} on {config.map}, {config.seeds} seeds, {described(devices)}: {run_dir}; compiling"
+        )
+        return _train(config, run_dir, program, saved, origin, remarks, terminal)
+
+
+def _save(run_dir: Path, config: Config, origin: dict[str, Any], complaint: str) -> None:
+    """Writes config.yaml; raises ConfigError."""
+    try:
+        compose.save(run_dir, config, origin)
+    except OSError as error:
+        raise ConfigError(f"{complaint} ({error.strerror})") from None
+
+
+def _resumed(
+    config: Config, run_dir: Path, program: Program, origin: dict[str, Any], terminal: Terminal
+) -> tuple[Any, dict[str, Any], list[str]]:
+    """(what was saved, None: nothing yet; its provenance with this command's; what the user should know).
+
+    Raises:
+        ConfigError: the run cannot go on.
+    """
+    before, stored = compose.load(run_dir)
+    if config.total_steps < before.total_steps:  # made longer since the command line was read
+        raise ConfigError(
+            f"total_steps={config.total_steps}: a resumed run can only be made longer "
+            f"than {before.total_steps}"
+        )
+    remarks = []
+    found = checkpoint.restore(run_dir, program.abstract, terminal.warn)
+    if found is None:
+        remarks.append(f"{run_dir} has no checkpoint yet: starting from step 0")
+    elif line := rescheduled(config, before.total_steps, found[0]):
+        remarks.append(line)
+    known = stored.get("versions") or {}
+    changed = [
+        f"{name} {known.get(name)} -> {version}"
+        for name, version in origin["versions"].items()
+        if known.get(name) != version
+    ]
+    if changed:
+        remarks.append(f"other versions than before, numbers may differ: {', '.join(changed)}")
+    origin = {**stored, "resumed": [*stored.get("resumed", []), origin]}
+    _save(run_dir, config, origin, f"resume={run_dir}: cannot be written")
+    checkpoint.set_aside(run_dir, -1 if found is None else found[0])
+    return None if found is None else found[1], origin, remarks
+
+
+def rescheduled(config: Config, before: int, step: int) -> str:
+    """What a longer ``total_steps`` does to schedules that end with it, in a line; empty: nothing.
+
+    Args:
+        config: of the resumed run.
+        before: its ``total_steps`` so far.
+        step: where it goes on.
+    """
+    ends = {"actor.entropy": config.actor.entropy_final} if config.actor.entropy_final >= 0 else {}
+    if config.lr_decay:
+        ends |= dict.fromkeys(("actor.lr", "critic.lr", "q.lr"), 0.0)
+    changes = []
+    for name, end in ends.items():
+        start = get(config, name)
+        then, now = (start + (end - start) * min(step / total, 1) for total in (before, config.total_steps))
+        if then != now and not unread(name, config.algo):
+            changes.append(f"{name} from {then:.4g} to {now:.4g}")
+    if not changes:
+        return ""
+    return (
+        f"{config.total_steps:,} steps instead of {before:,} stretch what falls until the end; "
+        f"at step {step:,} that moves {', '.join(changes)}"
+    )
+
+
+def _train(
+    config: Config,
+    run_dir: Path,
+    program: Program,
+    saved: Any,
+    origin: dict[str, Any],
+    remarks: Sequence[str],
+    terminal: Terminal,
+) -> int:
+    """The training itself, from a directory that holds config.yaml; returns the exit status."""
+    status = 1
+    try:
+        # From here on a signal leaves a run that can be continued, however early it comes
+        with interrupt.graceful(
+            lambda: terminal.warn(
+                "stopping after the steps under way, then saving; Ctrl-C now aborts without saving"
+            )
+        ) as stop:
+            for remark in remarks:
+                terminal.warn(remark)
+            size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(program.abstract["state"]))
+            if size > LARGE_STATE:
+                terminal.say(f"the state, and every checkpoint of it, is up to {size / 2**20:,.0f} MiB")
+            wandb = Wandb(
+                run_dir,
+                mode=config.wandb.mode,
+                project=config.wandb.project,
+                entity=config.wandb.entity,
+                group=config.wandb.group or config.name,
+                run_id=origin["wandb_id"],
+                seeds=program.seeds.tolist(),
+                config={**asdict(config), "provenance": origin},
+                terminal=terminal,
+            )
+            status = loop.run(config, run_dir, program, saved, terminal=terminal, wandb=wandb, stop=stop)
+            terminal.status(config.total_steps if status == 0 else 0, "closing")
+            wandb.close(status)
+    finally:
+        terminal.close()
+    if status == interrupt.EXIT_INTERRUPTED:
+        terminal.say(f"interrupted; continue with resume={run_dir}")
+    elif status == 0:
+        terminal.say(f"done: {run_dir / runs.CURVES}")
+    return status

@@ -27,11 +27,11 @@ import figures
 import store
 from figures import FIGURES, SCALES, Run, asked, each_once, scaled
 
+from seca_jax import runs as run_files
 from seca_jax.config import commands, compose
 from seca_jax.config.check import ConfigError, check, one_of, unread
-from seca_jax.config.schema import Config, get
-from seca_jax.runtime.interrupt import EXIT_INTERRUPTED
-from seca_jax.show.page.run import CHECKPOINTS
+from seca_jax.config.schema import Config, get, replace
+from seca_jax.door import EXIT_INTERRUPTED
 
 RESULTS = Path(__file__).parent / "results"
 OWN_WORDS = ("map", "out", "name", "resume", "total_steps")  # nobody else's affair
@@ -82,7 +82,7 @@ def plan(figure: str, scale: str, options: dict[str, str]) -> list[Job]:
             check(config)
             if store.done(place := stored / run.map / run.name):
                 words, state = [], "done" + check_stored(run, place, values, config)
-            elif resumable(out):
+            elif (out / run_files.CONFIG).exists():
                 words, state = [f"resume={out}", *extra], "continuing"
                 compose.resumed(compose.parse(words))
             jobs.append(Job(run, store.archive(RESULTS, figure, scale), out, words, state))
@@ -94,9 +94,18 @@ def out_of(figure: str, scale: str, run: Run) -> Path:
     return Path("runs") / figure / scale / run.map / run.name
 
 
-def resumable(out: Path) -> bool:
-    """Whether a checkpoint was completed there: unfinished ones have other names than a number."""
-    return any(path.name.isdigit() for path in (out / CHECKPOINTS).glob("*"))
+def prepare(jobs: list[Job]) -> None:
+    """Raises ConfigError if an environment or a learner refuses a job's settings: known before any trains.
+
+    On the processor, so that an accelerator's memory is left to the runs, processes of their own.
+    """
+    from seca_jax.runtime import session
+
+    for job in jobs:
+        words = [word for word in job.words if not word.startswith("device=")]
+        values = compose.parse(words)
+        config = compose.resumed(values) if "resume" in values else compose.compose(values)
+        session.prepare(replace(config, "device", "cpu"))
 
 
 def check_stored(run: Run, place: Path, values: dict[str, Any], config: Config) -> str:
@@ -122,8 +131,6 @@ def check_stored(run: Run, place: Path, values: dict[str, Any], config: Config) 
 
 def train(job: Job) -> int:
     """Trains or continues one run and keeps its results; its exit status."""
-    if not resumable(job.out):
-        shutil.rmtree(job.out, ignore_errors=True)  # died before its first checkpoint
     status = call([sys.executable, "-m", "seca_jax.train", *job.words])
     if status == 0:
         try:
@@ -188,9 +195,12 @@ def command(words: list[str]) -> int:
         one_of("remove", options.pop("remove"), ["true"])
         remove(figure, scale, options)
         return 0
-    jobs = plan(figure, scale, options)
+    jobs = plan(figure, scale, dict(options))
+    prepare([job for job in jobs if job.words])
     worst, began = 0, time.monotonic()
     for i, job in enumerate(jobs):
+        if i and job.words:  # another process may have been there since the plan was made
+            (job,) = plan(figure, scale, {**options, "maps": job.run.map, "runs": job.run.name})
         minutes = (time.monotonic() - began) / 60
         print(
             f"[{i + 1}/{len(jobs)}, {minutes:.0f} min] {job.run.map} {job.run.name}: {job.state}", flush=True

@@ -69,10 +69,28 @@ def from_leaves(leaves: dict[str, np.ndarray], abstract: Any) -> Any:
     return jax.tree_util.tree_map_with_path(leaf, abstract)
 
 
+def _hush() -> None:
+    """Keeps quiet about what tensorstore's threads have left to say after a failure.
+
+    They report to an event loop that orbax has closed when the first of them failed, and Python prints a
+    traceback for each. The failure itself is reported by us, in one line.
+    """
+    before = sys.unraisablehook
+    if getattr(before, "__name__", "") == "hushed":
+        return
+
+    def hushed(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
+
+    sys.unraisablehook = hushed
+
+
 def _manager(directory: Path, keep: int | None) -> Any:
     import orbax.checkpoint as ocp
 
-    # Orbax logs whole tracebacks from its threads; what goes wrong is reported by us, in one line
+    _hush()
+    # Orbax logs whole tracebacks from its threads, too
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     options = ocp.CheckpointManagerOptions(
         max_to_keep=keep,

@@ -262,10 +262,11 @@ def truncate(checkpoint):
 
 
 def flip(checkpoint):
-    """One bit in the middle of the largest file."""
-    path, content = max(files(checkpoint).items(), key=lambda item: len(item[1]))
-    middle = len(content) // 2
-    path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+    """One bit in the middle of every file with numbers."""
+    for path, content in files(checkpoint).items():
+        if path.parent.name == "d":
+            middle = len(content) // 2
+            path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
 
 
 def lose(checkpoint):

@@ -40,7 +40,7 @@ class Options:
         "all", "env (both simulators side by side), rollout, train, or all", choices=(*WHATS, "all")
     )
     json: str = key("", "file for the rows; empty: none")
-    repeats: int = key(5, "timed repeats of each row, whose median counts; at least 5", low=5)
+    repeats: int = key(5, "timed repeats of each row, whose median counts", low=5)
     seconds: float = key(1.0, "length of one repeat that is aimed at", above=0)
 
 

@@ -134,7 +134,7 @@ def _take(path: Path) -> BinaryIO:
     for _ in range(1000):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            file = open(path, "a+b")
+            file = open(path, "a+b")  # noqa: SIM115, open for as long as it is locked
         except FileNotFoundError:  # its holder has just ended and removed the directory too
             continue
         try:

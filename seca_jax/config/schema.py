@@ -104,7 +104,7 @@ class CriticConfig:
 class CreditConfig:
     order: str = key(
         "ig-episode",
-        "seca only: who is first: ig-episode, ig-1, ig-10, ig-20 (any ig-<steps>), prob, entropy, fixed",
+        "seca only: who is first: ig-episode (its part in the window), ig-<steps>, prob, entropy or fixed",
     )
     points: int = key(2, "seca only: points on each straight segment of the attribution path", low=1)
     path: str = key(

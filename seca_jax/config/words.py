@@ -6,6 +6,7 @@ A value's type is its key's, so that a path may hold any character and 4e6 is a 
 import itertools
 import math
 import re
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Iterable, Sequence
 
@@ -14,7 +15,7 @@ from seca_jax.config.check import TYPE_NAMES, ConfigError, check_field, nearest
 from seca_jax.config.schema import Config, keys
 from seca_jax.envs import registry
 
-FLAGS = ("--help", "--multirun")
+FLAGS = ("help", "multirun")  # after two dashes
 
 
 def parse(words: Iterable[str], schema: type = Config) -> dict[str, Any]:
@@ -44,19 +45,29 @@ def misspelt(words: Sequence[str], schema: type) -> str:
     name = name if name in kinds else name.replace("-", "_")
     if name in kinds:
         text = text or ("true" if kinds[name] is bool else "...")
-        return f"{said}: expected {name}={text} (no dashes, no spaces); --help lists all keys"
+        return f"{said}: write {name}={text}; --help lists all keys"
+    if not word.strip():
+        return "an empty word (an unset shell variable?); expected key=value"
+    if near := get_close_matches(name, FLAGS, n=1, cutoff=0.7):
+        return f"{word}: expected key=value (did you mean --{near[0]}?); --help lists all keys"
     if word.startswith("-"):
-        near = nearest(f"--{name}", FLAGS) or nearest(name, list(kinds))
-        return f"{word}: expected key=value{near}; --help lists all keys"
+        return f"{word}: expected key=value{nearest(name, list(kinds), cutoff=0.7)}; --help lists all keys"
     hint = ""
     if schema is Config:
         values = {"map": registry.names(), "algo": learners.names(), "preset": learners.presets()}
         hint = next((f", as in {key}={word}" for key, known in values.items() if word in known), "")
         if (Path(word) / "config.yaml").is_file():
             hint = f", as in resume={word}"
-    elif "run" in kinds and Path(word).is_dir():
+    elif "run" in kinds:
         hint = f", as in run={word}"
     return f"{word}: expected key=value{hint}; --help lists all keys"
+
+
+def described(name: str, schema: type) -> str:
+    """`` (did you mean x?)`` of the keys whose meaning has the words of ``name``, as learning_rate has."""
+    phrase = name.replace("_", " ").lower()
+    found = [key for key, field in keys(schema) if " " in phrase and phrase in field.metadata["doc"]]
+    return f" (did you mean {' or '.join(found)}?)" if 0 < len(found) < 5 else ""
 
 
 def typed(name: str, text: str, schema: type = Config) -> Any:
@@ -67,7 +78,7 @@ def typed(name: str, text: str, schema: type = Config) -> Any:
     """
     fields = dict(keys(schema))
     if name not in fields:
-        group, hint = name.partition(".")[0], nearest(name, list(fields))
+        group, hint = name.partition(".")[0], nearest(name, list(fields)) or described(name, schema)
         inside = ", ".join(key for key in fields if key.startswith(group + "."))
         if inside and name == group:
             raise ConfigError(f"{name}={text}: {name} is a group of keys: {inside}")
@@ -90,6 +101,10 @@ def typed(name: str, text: str, schema: type = Config) -> Any:
         hint = "; several values need --multirun" if sweeps(text) else ""
         if size := re.fullmatch(r"([\d.]+)([kKmM])", text):
             hint = f" (write {size[1]}e{3 if size[2] in 'kK' else 6})"
+        elif re.fullmatch(r"\d{1,3}(,\d{3})+", text):
+            hint = f" (write {text.replace(',', '_')})"
+        elif kind is float and re.fullmatch(r"\d+,\d+", text):
+            hint = f" (write {text.replace(',', '.')})"
         raise ConfigError(f"{name}={text}: expected {TYPE_NAMES[kind]}{hint}") from None
     quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
     return text[1:-1] if quoted else text

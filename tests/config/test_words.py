@@ -77,5 +77,5 @@ def test_a_key_given_twice_in_a_sweep_counts_once():
     ],
 )
 def test_a_value_apart_from_its_key(refused, apart, said):
-    asked = f"{said}: expected map=3m (no dashes, no spaces); --help lists all keys"
+    asked = f"{said}: write map=3m; --help lists all keys"
     assert refused("seeds=1", *apart, "seed=3") == refused("seeds=1", *apart) == asked

@@ -26,9 +26,9 @@ Train a cooperative multi-agent learner.
   python -m seca_jax.train resume=runs/2s3z/seca/2026-01-31_12-00-00
 
 A run leaves config.yaml, metrics.jsonl, curves.png, checkpoints/ and its W&B files in its directory.
---multirun trains every combination of comma-separated values, one after the other; out=DIR then holds
-one directory for each, named by what differs (credit.order=prob). The same command again leaves out
-what is done, continues what was stopped and trains the rest.
+--multirun trains every combination of several values (seed=0,5 or range(0,5)), one after the other;
+out=DIR then holds one directory for each, named by what differs (credit.order=prob). The same command
+again leaves out what is done, continues what was stopped and trains the rest.
 A resumed run keeps its stored config; it may be made longer (total_steps) and change
 {free}.
 
@@ -43,20 +43,11 @@ UNSAFE = re.compile(r"[^\w.,=+-]+")
 def help_text(words: list[str]) -> str:
     """What ``--help`` prints: usage, then every key with its meaning, allowed values and default.
 
-    ``words`` may name an algo and a preset, whose defaults are shown then; raises ConfigError.
+    ``words`` may name a map, an algo and a preset, whose defaults are shown then; raises ConfigError.
     """
-    config = compose.compose(compose.parse([w for w in words if w.startswith(("algo=", "preset="))]))
+    config = compose.from_words(w for w in words if w.startswith(("map=", "algo=", "preset=")))
     free = ", ".join(name for name in compose.FREE_ON_RESUME if not name.startswith("wandb."))
-    lines = [USAGE.format(free=f"{free}, wandb.*"), KEYS]
-    for name, field in keys():
-        value = get(config, name)
-        default = str(value).lower() if field.type is bool else value
-        choices = field.metadata["choices"]
-        # Where the meaning already names the choices, naming them again only lengthens the line
-        missing = [choice for choice in choices if choice not in field.metadata["doc"]]
-        values = f" ({', '.join(choices)})" if missing else ""
-        shown = f"{name}={default}"
-        lines.append(f"  {shown:<34} {field.type.__name__:<6} {field.metadata['doc']}{values}")
+    lines = [USAGE.format(free=f"{free}, wandb.*"), KEYS, *commands.key_lines(config)]
     lines += [
         "",
         f"map:    {', '.join(envs.names())}",
@@ -172,7 +163,7 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     try:
         if "--help" in argv or "-h" in argv:
-            commands.tell(help_text(argv))
+            print(help_text(argv))
             return 0
         jobs = plan(argv)
         for name in (word.partition("=")[0] for word in argv if "=" in word):

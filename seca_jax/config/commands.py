@@ -1,11 +1,17 @@
 """What the command lines that take ``key=value`` words and print a result have in common."""
 
-import os
+import itertools
 import sys
+from collections import Counter
 from dataclasses import Field, fields
 from typing import Callable
 
+from seca_jax.config import learners
 from seca_jax.config.check import ConfigError
+from seca_jax.config.schema import Config, get, keys
+
+
+EVERYBODY = "every learner"
 
 
 def limits(field: Field) -> str:
@@ -18,6 +24,38 @@ def limits(field: Field) -> str:
     return "" if low is None else f"at least {low}"
 
 
+def who(name: str) -> str:
+    """Which learners read a key, in words."""
+    found = learners.readers(name)
+    if found == learners.names():
+        return EVERYBODY
+    return f"{', '.join(found)} only"
+
+
+def key_lines(config: Config) -> list[str]:
+    """Every key of a training run for ``--help``: its value in ``config``, type, limits, meaning, readers."""
+    lines = []
+    for group, members in itertools.groupby(keys(), key=lambda item: item[0].rpartition(".")[0]):
+        members = list(members)
+        # What most keys of a group have in common is told once
+        ((usual, _),) = Counter(who(name) for name, _ in members).most_common(1)
+        if group:
+            about = next(f.metadata["doc"] for f in fields(Config) if f.name == group)
+            lines += ["", f"  {group}: {about}" + (f" ({usual})" if usual != EVERYBODY else "")]
+        for name, field in members:
+            value = get(config, name)
+            shown = f"{name}={str(value).lower() if field.type is bool else value}"
+            kind = ", ".join(filter(None, [getattr(field.type, "__name__", ""), limits(field)]))
+            text = field.metadata["doc"]
+            # Where the meaning already names the choices, naming them again only lengthens the line
+            if any(choice not in text for choice in field.metadata["choices"]):
+                text += f" ({', '.join(field.metadata['choices'])})"
+            if who(name) != usual:
+                text += f" [{who(name)}]"
+            lines.append(f"  {shown:<34} {kind:<17} {text}")
+    return lines
+
+
 def usage(first: str, options: type, *notes: str) -> str:
     """Text of ``--help``: the command, every key of the ``options`` dataclass, notes."""
     width = max(len(field.name) for field in fields(options)) + 1
@@ -26,15 +64,6 @@ def usage(first: str, options: type, *notes: str) -> str:
         told = ", ".join(str(x) for x in (field.default, limits(field)) if x != "")
         lines.append(f"  {field.name:<{width}} {field.metadata['doc']}{told and f' [{told}]'}")
     return "\n".join([*lines, *(["", *notes] if notes else [])])
-
-
-def tell(text: str) -> None:
-    """Prints a text of which the reader may want the beginning only, as in ``--help | head``."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        # Or the interpreter would complain once more when it closes standard output
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def call(
@@ -47,7 +76,7 @@ def call(
     """
     words = sys.argv[1:] if words is None else words
     if {"--help", "-h", "help"} & set(words):
-        tell(help_text())
+        print(help_text())
         return 0
     try:
         return command(words) or 0

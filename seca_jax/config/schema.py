@@ -91,10 +91,8 @@ class ActorConfig:
 class CriticConfig:
     lr: float = key(1e-3, "Adam learning rate of the critic", above=0)
     max_grad_norm: float = key(10.0, "global-norm clip of the critic's gradient", above=0)
-    mixing: int = key(64, "all but coma: width of the mixing layer that the hypernetwork feeds", low=1)
-    hypernet_hidden: str = key(
-        "32", "all but coma: hidden units of the hypernetwork, or paper (as wide as its output)"
-    )
+    mixing: int = key(64, "width of the mixing layer that the hypernetwork feeds", low=1)
+    hypernet_hidden: str = key("32", "hidden units of the hypernetwork, or paper (as wide as its output)")
     target_interval: int = key(8, "critic updates between copies to the target critic", low=1)
     updates: int = key(2, "passes of the critic over each batch", low=1)
     minibatches: int = key(4, "ours: minibatches of environments per pass, each one critic update", low=1)
@@ -104,20 +102,18 @@ class CriticConfig:
 class CreditConfig:
     order: str = key(
         "ig-episode",
-        "seca only: who is first: ig-episode (its part in the window), ig-<steps>, prob, entropy or fixed",
+        "who is first: ig-episode (its part in the window), ig-<steps>, prob, entropy or fixed",
     )
-    points: int = key(2, "seca only: points on each straight segment of the attribution path", low=1)
+    points: int = key(2, "points on each straight segment of the attribution path", low=1)
     path: str = key(
         "forward",
-        "seca only: path differences forward (Eq. 14) or backward (authors' code)",
+        "path differences forward (Eq. 14) or backward (authors' code)",
         choices=("forward", "backward"),
     )
-    normalise: bool = key(
-        True, "ours, all but lica: divide advantages by their standard deviation over the batch"
-    )
+    normalise: bool = key(True, "ours: divide advantages by their standard deviation over the batch")
     residual: float = key(
         1.0,
-        "ours, all but lica: share of the TD residual y - f(s;u) added to every agent's advantage",
+        "ours: share of the TD residual y - f(s;u) added to every agent's advantage",
         low=0,
         high=1,
     )
@@ -135,8 +131,8 @@ class QConfig:
     updates: int = key(8, "updates after every num_envs episodes", low=1)
     batch: int = key(32, "episodes replayed in an update", low=1)
     episodes: int = key(5000, "newest episodes that the replay buffer keeps, memory permitting", low=1)
-    mixing: int = key(32, "qmix only: width of the mixing network", low=1)
-    hypernet: int = key(64, "qmix only: hidden units of the hypernetworks that feed it", low=1)
+    mixing: int = key(32, "width of the mixing network", low=1)
+    hypernet: int = key(64, "hidden units of the hypernetworks that feed it", low=1)
     memory: int = key(1024, "MiB that the replay buffers of all seeds may take up together", low=1)
 
 
@@ -209,7 +205,7 @@ class Config:
     actor: ActorConfig = group(ActorConfig, "policy and its update")
     critic: CriticConfig = group(CriticConfig, "centralised critic and its update")
     credit: CreditConfig = group(CreditConfig, "credit assignment")
-    q: QConfig = group(QConfig, "value-based learners (qmix, vdn, qtran) and their replay")
+    q: QConfig = group(QConfig, "value-based learners and their replay")
     eval: EvalConfig = group(EvalConfig, "greedy evaluation")
     log: LogConfig = group(LogConfig, "logging")
     checkpoint: CheckpointConfig = group(CheckpointConfig, "checkpoints")

@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from seca_jax import algos
-from seca_jax.config import compose, learners
+from seca_jax.config import commands, compose, learners
 from seca_jax.config.schema import keys
 from seca_jax.envs import probes
 
@@ -60,3 +60,13 @@ def test_what_a_learner_reads_is_in_the_schema(algo):
 )
 def test_who_reads_a_key(name, readers):
     assert {algo for algo in algos.names() if not learners.unread(name, algo)} == readers
+
+
+def test_help_says_who_reads_what():
+    lines = commands.key_lines(compose.from_words([]))
+    (group,) = (line for line in lines if line.startswith("  q: "))
+    assert group.endswith("(qmix, qtran, vdn only)")
+    said = {line.split("=")[0].strip(): line for line in lines if "=" in line}
+    assert said["q.mixing"].endswith("[qmix only]") and not said["q.lr"].endswith("]")
+    assert said["actor.hidden"].endswith("[every learner]")
+    assert "int, at least 1" in said["q.mixing"] and "float, 0 to 1" in said["gamma"]

@@ -21,14 +21,14 @@ import yaml
 from figures import FIGURES, PARTICLE_TASKS, SCALES, Panel, each_once, looks, scaled, steps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, NullFormatter
 from PIL import Image
 
 from seca_jax.config import commands, compose
 from seca_jax.config.check import ConfigError
+from seca_jax.show import charts, style
+from seca_jax.show import curves as learning
 
 RESULTS = Path(__file__).parent / "results"
-COLOURS = 10  # of matplotlib's default cycle
 MEASURED = ("test/win_rate", "test/return", "test/length")
 PAPER = ("figure2", "figure4", "figure5")  # where one budget was asked of all runs: they can be compared
 Found = list[tuple[Panel, dict[str, summary.Curves]]]  # panels with their curves by label
@@ -127,8 +127,18 @@ def differences(drawn: Found) -> list[list[str]]:
     )
 
 
-def draw(path: Path, panels: Found, colour_of: dict[str, dict[str, int]], title: str) -> None:
-    """Median and quartiles of every curve; ``colour_of``: what :func:`figures.looks` says."""
+def curve(label: str, own: summary.Curves) -> charts.Curve:
+    """Quartiles over seeds."""
+    return charts.Curve(label, own.steps, summary.quartiles(own))
+
+
+def limits(panel: Panel) -> tuple[float, float] | None:
+    """Of a panel's vertical axis; None: what its curves need."""
+    return learning.SHARE if "win rate" in panel.axis else None
+
+
+def draw(path: Path, panels: Found, look_of: dict[str, dict[str, int]], title: str) -> None:
+    """Median and quartiles of every curve; ``look_of``: what :func:`figures.looks` says."""
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(4.6 * columns, 3.4 * rows + 0.5), layout="constrained")
@@ -136,27 +146,18 @@ def draw(path: Path, panels: Found, colour_of: dict[str, dict[str, int]], title:
     figure.suptitle(title)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes, (panel, curves) in zip(grid.flat, panels):
-        last = [own.steps[-1] for own in curves.values()]
-        logarithmic = max(last) > 4 * min(last)  # else short curves would be a strip at the left
-        for run in (run for run in panel.runs if run.label in curves):
-            own = curves[run.label]
-            shown = slice(1 if logarithmic and own.steps[0] == 0 else 0, None)
-            colour = f"C{colour_of[panel.title][run.name] % COLOURS}"
-            lower, median, upper = summary.quartiles(own)[:, shown]
-            at = own.steps[shown]
-            axes.plot(at, median, color=colour, label=textwrap.fill(run.label, 30))
-            axes.fill_between(at, lower, upper, color=colour, alpha=0.2, linewidth=0)
+        own = [run for run in panel.runs if run.label in curves]
+        charts.paint(
+            axes,
+            [curve(textwrap.fill(run.label, 30), curves[run.label]) for run in own],
+            limits=limits(panel),
+            looks=[look_of[panel.title][run.name] for run in own],
+            dots=False,
+        )
         axes.set_title(panel.title)
         axes.set_xlabel("environment steps per seed")
-        if logarithmic:
-            axes.set_xscale("log")
-            axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_ylabel(panel.axis)
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        axes.grid(alpha=0.3)
         axes.legend(fontsize=8, framealpha=0.7, edgecolor="none")
-        if "win rate" in panel.axis:
-            axes.set_ylim(-0.02, 1.02)
     for axes in list(grid.flat)[len(panels) :]:
         axes.set_axis_off()
     save(figure, path)
@@ -249,7 +250,7 @@ def redraw_one(name: str, scale: str, place: Path) -> None:
     draw(
         target.with_suffix(".png"),
         drawn,
-        looks(panels, COLOURS),
+        looks(panels, style.LOOKS),
         f"{name}, {scale}: median and quartiles over seeds",
     )
     parts = tables(name, found, drawn)

@@ -16,9 +16,12 @@ from figures import FIGURES, SCALES, Panel, Run, asked, each_once, looks, scaled
 from seca_jax import report
 from seca_jax.config import commands
 from seca_jax.config.check import ConfigError, one_of
-from seca_jax.evaluate import output
-from seca_jax.show.page import charts, html
+from seca_jax.evaluate import writable
+from seca_jax.show import style
+from seca_jax.show.page import render as pages
 from seca_jax.show.page import run as run_page
+from seca_jax.show.page import svg
+from seca_jax.show.page.render import Table, link
 
 RESULTS = Path(__file__).parent / "results"
 Key = tuple[str, str]  # map and name of a run: panels may share one
@@ -45,31 +48,32 @@ def read(place: Path, panels: tuple[Panel, ...]) -> tuple[dict[Key, run_page.Run
     return found, missing
 
 
-def panel_chart(panel: Panel, found: dict[str, summary.Curves], look_of: dict[str, int]) -> str:
+def panel_chart(panel: Panel, found: dict[str, summary.Curves], look_of: dict[str, int]) -> svg.Chart:
     """The figure's panel, quartiles over seeds."""
-    curves, styles = [], []
-    for run in panel.runs:
-        if run.label in found:
-            own = found[run.label]
-            curves.append(charts.Curve(run.label, own.steps, summary.quartiles(own)))
-            styles.append(look_of[run.name])
-    limits = (-0.02, 1.02) if "win rate" in panel.axis else None
-    return charts.chart(f"{panel.title}: {panel.axis}", curves, limits=limits, styles=styles)
+    own = [run for run in panel.runs if run.label in found]
+    return svg.chart(
+        f"{panel.title}: {panel.axis}",
+        [draw.curve(run.label, found[run.label]) for run in own],
+        limits=draw.limits(panel),
+        looks=[look_of[run.name] for run in own],
+    )
 
 
-def tables(parts: list[draw.Table], panels: tuple[Panel, ...], idents: dict[Key, str]) -> str:
-    """What experiments/draw.py writes as Markdown; methods lead to their runs."""
+def tables(
+    parts: list[draw.Table], panels: tuple[Panel, ...], idents: dict[Key, str]
+) -> list[tuple[str, Table]]:
+    """What experiments/draw.py writes as Markdown, with headings; methods lead to their runs."""
     by_label = {
-        (panel.title, run.label): idents.get((run.map, run.name)) for panel in panels for run in panel.runs
+        (panel.title, run.label): idents.get((run.map, run.name), "")
+        for panel in panels
+        for run in panel.runs
     }
     found = []
     for heading, (names, *rows), texts, per_run in parts:
         if per_run:
-            rows = [[task, html.link(label, by_label[task, label]), *rest] for task, label, *rest in rows]
-        linked = (1,) if per_run else ()
-        table = html.table(names, rows, numbers=range(texts, len(names)), html=linked)
-        found += [html.subheading(heading), table]
-    return "".join(found)
+            rows = [[task, link(label, by_label[task, label]), *rest] for task, label, *rest in rows]
+        found.append((heading, Table(names, rows, numbers=range(texts, len(names)))))
+    return found
 
 
 def render(figure: str, scale: str, results: Path) -> str:
@@ -92,49 +96,30 @@ def render_runs(figure: str, scale: str, results: Path, place: Path) -> str:
         others = " or ".join(f"scale={name}" for name in scales_stored(figure, results) if name != scale)
         hint = f"there are some with {others}" if others else f"{command} trains them"
         raise ConfigError(f"{figure} scale={scale}: no stored runs; {hint}")
-    title = f"{figure}, {scale}"
     labels = {key: f"{run.map}, {run.label}" for key, run in each_once(panels).items()}
     idents = {key: f"run-{i}" for i, key in enumerate(runs)}
     found = [(panel, curves) for panel in panels if (curves := draw.stored(place, panel))]
-    drawn, look_of = draw.as_drawn(place, found), looks(panels, charts.LOOKS)
-    shown = [panel_chart(panel, curves, look_of[panel.title]) for panel, curves in drawn]
+    drawn, look_of = draw.as_drawn(place, found), looks(panels, style.LOOKS)
     differing = []
     for panel, _ in found:
         own = [run for run in panel.runs if (run.map, run.name) in runs]
         if len(own) > 1:
             stored = [runs[run.map, run.name] for run in own]
-            differing += [
-                html.subheading(panel.title),
-                run_page.differences(stored, [run.label for run in own]),
-            ]
-    names = ", ".join(f"{run.label} on {run.map}" for run in missing)
+            differing.append((panel.title, run_page.differences(stored, [run.label for run in own])))
     columns, *other = draw.outdated(place, scale, panels) or [[]]
-    body = (
-        html.heading(title)
-        + html.paragraph("Trained, and continued where it stopped, by", "soft")
-        + html.command(command)
-        + (html.paragraph(f"Not trained yet: {names}.", "warn") if missing else "")
-        + html.section(
-            "Figure",
-            html.paragraph("Median over seeds, in a band from quartile to quartile.", "soft"),
-            f'<div class="charts">{"".join(shown)}</div>',
-        )
-        + html.section(
-            "Numbers",
-            html.paragraph(
-                "Final: the mean of the last tenth of the evaluations. Area: under the curve, divided by the "
-                "steps. Intervals are 95 %, from a stratified bootstrap over seeds; for a difference the "
-                "seeds of either method are drawn by themselves.",
-                "soft",
-            ),
-            tables(draw.tables(figure, found, drawn), panels, idents),
-        )
-        + html.section("Configurations compared", *differing)
-        + (html.section("Configured otherwise today", html.table(columns, other)) if other else "")
-        + html.section("The runs", report.details(list(runs.values()), [labels[key] for key in runs]))
-        + html.footer("Made by experiments/report.py; this file loads nothing from elsewhere.")
+    return pages.render(
+        "figure.html",
+        folder=Path(__file__).parent,
+        title=f"{figure}, {scale}",
+        maker="experiments/report.py",
+        command=command,
+        missing=", ".join(f"{run.label} on {run.map}" for run in missing),
+        charts=[panel_chart(panel, curves, look_of[panel.title]) for panel, curves in drawn],
+        tables=tables(draw.tables(figure, found, drawn), panels, idents),
+        differences=differing,
+        outdated=Table(columns, other),
+        runs=[run_page.about(run, labels[key]) for key, run in runs.items()],
     )
-    return html.document(title, body)
 
 
 def make(words: list[str]) -> None:
@@ -146,7 +131,7 @@ def make(words: list[str]) -> None:
     scale = given.get("scale") or [*scales_stored(figure, RESULTS), "small"][0]
     one_of("scale", scale, list(SCALES))
     report.check_out(out)
-    path = output(out, str(RESULTS), f"{figure}-{scale}.html")
+    path = writable(out, str(RESULTS), f"{figure}-{scale}.html")
     report.write(path, render(figure, scale, RESULTS))
 
 

@@ -7,15 +7,15 @@ the order in which credit was assigned in it.
 import json
 import os
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from seca_jax import runs
 from seca_jax.config import commands
-from seca_jax.config.check import ConfigError, check, check_field
-from seca_jax.config.compose import parse
+from seca_jax.config.check import ConfigError, check
 from seca_jax.config.schema import key, replace
+from seca_jax.config.words import options as checked_options
 
 CHUNK = 256  # episodes of one seed that run side by side: bounds memory however many are asked for
 FILES = {"json": runs.EVALUATION, "gif": runs.BATTLE, "plot": runs.CREDIT_ORDER}  # in the run's directory
@@ -24,11 +24,15 @@ SUFFIXES = {"gif": (".gif",), "plot": (".png", ".svg", ".pdf")}  # what can be d
 
 @dataclass(frozen=True)
 class Options:
-    run: str = key("", "directory of the run (required)")
+    run: str = key("", "directory of the run (required); the directory alone will do", path=True)
     episodes: int = key(128, "whole greedy episodes of each seed", low=1)
-    json: str = key("", "file for the numbers; empty: <run>/evaluation.json")
-    gif: str = key("", "file for a battle; empty: <run>/battle.gif; none: do not draw one")
-    plot: str = key("", "file for the credit order; empty: <run>/credit_order.png; none: do not draw it")
+    json: str = key("", "file for the numbers; unless given, <run>/evaluation.json", path=True)
+    gif: str = key("", "file for a battle, .gif, or none; unless given, <run>/battle.gif", path=True)
+    plot: str = key(
+        "",
+        "file for the credit order, .png, .svg or .pdf, or none; unless given, <run>/credit_order.png",
+        path=True,
+    )
     seed: str = key("best", "seed of the run whose battle is drawn: a number, or best")
     episode_seed: int = key(12345, "seed of the episodes; another number, other battles", low=0)
     size: int = key(640, "width of the battle in the GIF, in pixels", low=160, high=2000)
@@ -47,9 +51,7 @@ def options(words: list[str]) -> Options:
     Raises:
         ConfigError: one line, saying what is wrong and what would be right.
     """
-    chosen = Options(**parse(named(words), Options))
-    for field in fields(Options):
-        check_field(field.name, field.type, field.metadata, getattr(chosen, field.name))
+    chosen: Options = checked_options(named(words), Options)
     if not chosen.run:
         raise ConfigError("run=<directory> is required: which run to evaluate; --help lists all keys")
     for name, suffixes in SUFFIXES.items():
@@ -63,8 +65,11 @@ def options(words: list[str]) -> Options:
 
 def output(given: str, run: str, name: str) -> Path | None:
     """Where an output goes, None for ``none``; raises ConfigError where it cannot be written."""
-    if given == "none":
-        return None
+    return None if given == "none" else writable(given, run, name)
+
+
+def writable(given: str, run: str, name: str) -> Path:
+    """The file ``given``, or else ``name`` in the run's directory; raises ConfigError unless it can be."""
     path = Path(given) if given else Path(run) / name
     if path.is_dir():
         raise ConfigError(f"{path}: is a directory; give a file")
@@ -93,7 +98,7 @@ def win_rates(env: Any, algorithm: Any, params: Any, seed: int, episodes: int) -
 
     from seca_jax.experience import rollout
 
-    def play(params, key, count):
+    def play(params: Any, key: jax.Array, count: int) -> dict[str, jax.Array]:
         return rollout.evaluate(env, algorithm.act, algorithm.initial_carry, params, key, count)
 
     num_seeds = jax.tree.leaves(params)[0].shape[0]

@@ -17,9 +17,9 @@ from PIL import Image
 from seca_jax import report
 from seca_jax.config import compose
 from seca_jax.config.check import ConfigError
-from seca_jax.config.schema import Config, EvalConfig
-from seca_jax.show import verdict
-from seca_jax.show.page import charts
+from seca_jax.config.schema import Config, CreditConfig, EvalConfig, QConfig
+from seca_jax.show import charts, verdict
+from seca_jax.show.page import compare, svg
 from seca_jax.show.page import run as run_page
 
 EVIL = "</title><script>alert('1')</script> & \"quoted\""
@@ -114,7 +114,7 @@ def test_a_page_about_a_run(tmp_path, capsys):
     run = stored(tmp_path / "run", evaluated=True, pictured=True)
     assert report.main([f"run={run}"]) == 0
     page = whole((run / "report.html").read_text())
-    assert len(page.loads) == 2 and page.tags.count("figure") == 4
+    assert len(page.loads) == 2 and page.tags.count("figure") == 4 + 2  # charts, pictures
     for words in ("0.81", "0.750", "0.668 to 0.817", "0.875", "128 whole greedy episodes", "total_steps"):
         assert words in page.text
     for words in ("2 x cpu", "abc", "python -m seca_jax.train", "jax0.10.2", "credit.order", "lambda of TD"):
@@ -132,19 +132,19 @@ def test_what_was_evaluated_before_the_newest_checkpoint_is_left_out(tmp_path):
     os.utime(run / "checkpoints" / "200", (later, later))
     read = run_page.read(run)
     assert read.evaluation is None and not read.pictures
-    assert "evaluate run=" in whole(report.render([read])).text
+    assert "evaluate run=" in whole(report.page([read])).text
 
 
 def test_text_is_escaped(tmp_path):
     run = stored(tmp_path / "run", name=EVIL, command=EVIL)
     other = stored(tmp_path / "<b>other</b>", name=EVIL, preset=EVIL)
     runs = [run_page.read(run), run_page.read(other)]
-    for html in (report.render(runs[:1], EVIL), report.render(runs, EVIL), report.render(runs)):
+    for html in (report.page(runs[:1], EVIL), report.page(runs, EVIL), report.page(runs)):
         page = whole(html)
         assert "b" not in page.tags[: page.tags.index("ul")]
         assert EVIL in page.text
-    chart = charts.chart(EVIL, [charts.Curve(EVIL, np.arange(2), np.ones((3, 2)))] * 2)
-    assert "script" not in Page(chart).tags
+    chart = svg.chart(EVIL, [charts.Curve(EVIL, np.arange(2), np.ones((3, 2)))] * 2)
+    assert "script" not in Page(chart.svg).tags
 
 
 def test_an_unevaluated_run_shows_its_last_evaluation(tmp_path):
@@ -156,7 +156,7 @@ def test_an_unevaluated_run_shows_its_last_evaluation(tmp_path):
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     read = run_page.read(run)
     assert run_page.last_evaluation(read, "test/win_rate") == {0: 0.75, 1: 0.75}
-    assert "last evaluation of training" in whole(report.render([read])).text
+    assert "last evaluation of training" in whole(report.page([read])).text
 
 
 def test_old_and_unfinished_runs(tmp_path):
@@ -164,10 +164,10 @@ def test_old_and_unfinished_runs(tmp_path):
     text = (run / "config.yaml").read_text()
     text = re.sub(r"credit:\n(  .*\n)+", "", text).replace("total_steps: 200", "total_steps: 900")
     (run / "config.yaml").write_text(text)
-    page = whole(report.render([run_page.read(run)]))
+    page = whole(report.page([run_page.read(run)]))
     assert "Unfinished: 200 of 900 steps" in page.text and "credit.order" not in page.text
     bare = stored(tmp_path / "bare", lines=False)
-    assert "No metrics yet" in whole(report.render([run_page.read(bare)])).text
+    assert "No metrics yet" in whole(report.page([run_page.read(bare)])).text
 
 
 def test_runs_are_compared(tmp_path):
@@ -177,15 +177,39 @@ def test_runs_are_compared(tmp_path):
     assert page.links == ["#run-0", "#run-1"] and "Two" in page.text
     assert "gamma0.990.9" in page.text  # key, and what each has
     assert not any(run.joinpath("report.html").exists() for run in runs)
+    assert "95 %" in page.text and "0.750 to 0.875" in page.text  # the median's, over two seeds
     same = [run_page.read(stored(tmp_path / name)) for name in ("c", "d")]
-    assert report.labels(same) == ["3s_vs_5z, seca, c", "3s_vs_5z, seca, d"]
-    assert "same configuration" in run_page.differences(same, ["c", "d"])
+    assert not run_page.differences(same, ["c", "d"]).rows
+    assert "same configuration" in whole(report.page(same)).text
+
+
+def test_names_tell_runs_apart_and_say_nothing_twice(tmp_path):
+    def names(*runs):
+        made = [stored(tmp_path / str(i) / place, **changes) for i, (place, changes) in enumerate(runs)]
+        found = compare.labels([run_page.read(run) for run in made])
+        shutil.rmtree(tmp_path)
+        tmp_path.mkdir()
+        return found
+
+    assert names(("seca", {}), ("coma", {"algo": "coma"})) == ["seca", "coma"]
+    assert names(("seca", {}), ("x/seca", {})) == ["seca, 0", "seca, x"]
+    assert names(("c", {}), ("d", {})) == ["seca, c", "seca, d"]
+    order = {"credit": CreditConfig(order="prob")}
+    assert names(("a", {}), ("b", order)) == ["seca, credit.order=ig-episode", "seca, credit.order=prob"]
+    three = names(("a", {}), ("b", {"lam": 0.5}), ("coma", {"algo": "coma"}))
+    assert three == ["seca, lam=0.95", "seca, lam=0.5", "coma"]
+    unread = {"q": QConfig(lr=0.5)}  # by SeCA
+    assert names(("a", {}), ("b", unread)) == ["seca, a", "seca, b"]
+    far = {"gamma": 0.5, "lam": 0.5, "num_envs": 8}
+    assert names(("a", {}), ("b", far)) == ["seca, a", "seca, b"]
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         ([], "run=<directory> is required"),
+        (["run="], "run=: empty (an unset shell variable?); give a path"),
+        (["RUN", "BROKEN"], "out=<file.html> is required"),
         (["run=/nowhere"], "no run there"),
         (["run=RUN", "tittle=x"], "did you mean title?"),
         (["run=RUN", "out=RUN/config.yaml"], "ends in .html"),
@@ -271,36 +295,6 @@ def test_the_scale_of_a_page_is_the_one_with_the_most_runs(tmp_path, experiment,
     assert "figure4-tiny.html" in capsys.readouterr().out
 
 
-def test_ticks_are_round_and_inside():
-    assert charts.ticks(0.0, 1.0) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0])
-    assert charts.ticks(-83.0, -38.0) == pytest.approx([-80, -70, -60, -50, -40])
-    assert [charts.short(x) for x in (0, 0.25, -39.0, 125_000, 2_000_000, 5.4e16)] == [
-        "0",
-        "0.25",
-        "-39",
-        "125k",
-        "2M",
-        "5.4e+16",
-    ]
-
-
-def test_a_curve_is_drawn_to_scale():
-    curve = charts.Curve("greedy", np.array([0, 50, 100]), np.tile([0.0, 0.5, 1.0], (3, 1)))
-    svg = charts.chart("win rate", [curve], limits=(0.0, 1.0))
-    points = re.search(r'<polyline points="([^"]+)"', svg)[1].split()
-    x, y = np.array([[float(part) for part in point.split(",")] for point in points]).T
-    np.testing.assert_allclose(
-        x, [charts.LEFT, (charts.LEFT + charts.WIDTH - charts.RIGHT) / 2, charts.WIDTH - charts.RIGHT]
-    )
-    np.testing.assert_allclose(y[[0, 2]], [charts.HEIGHT - charts.BOTTOM, charts.TOP])
-    assert np.ptp(np.diff(y)) < 0.2
-    decades = charts.chart("loss", [curve._replace(band=np.tile([1.0, 1e8, 1e16], (3, 1)))], log=True)
-    y = [float(point.split(",")[1]) for point in re.search(r'<polyline points="([^"]+)"', decades)[1].split()]
-    assert y[0] - y[1] == pytest.approx(y[1] - y[2], abs=0.2)
-    flat = charts.chart("return", [curve._replace(band=np.zeros((3, 3)))])
-    assert "nan" not in flat
-
-
 @pytest.mark.skipif(not CHROMIUM, reason="no chromium to look with")
 @pytest.mark.parametrize("width", [390, 1366])
 def test_the_page_is_no_wider_than_its_window(tmp_path, width):
@@ -309,12 +303,14 @@ def test_the_page_is_no_wider_than_its_window(tmp_path, width):
         stored(tmp_path / "a", evaluated=True, pictured=True, name="n" * 200, command=long),
         stored(tmp_path / "b", algo="coma", gamma=0.9),
     ]
-    html = report.render([run_page.read(run) for run in runs]).replace("<details>", "<details open>")
+    html = report.page([run_page.read(run) for run in runs]).replace("<details>", "<details open>")
     # A frame of that width: browsers do not make windows as narrow as a phone
     (tmp_path / "frame.html").write_text(
         f'<iframe id="page" style="border:0;width:{width}px;height:800px" srcdoc="{escape(html)}"></iframe>'
         "<script>page.onload = () => { const e = page.contentDocument.documentElement;"
-        "document.title = `${e.scrollWidth}/${e.clientWidth}` }</script>"
+        "const wide = [...e.querySelectorAll('*')].filter(x => x.scrollWidth > x.clientWidth + 1"
+        " && ['auto', 'scroll', 'hidden'].includes(getComputedStyle(x).overflowX)).length;"
+        "document.title = `${e.scrollWidth}/${e.clientWidth}/${wide}` }</script>"
     )
     options = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync"
     options += " --disable-background-networking --disable-component-update --virtual-time-budget=4000"
@@ -332,5 +328,6 @@ def test_the_page_is_no_wider_than_its_window(tmp_path, width):
         timeout=60,
         check=False,
     ).stdout
-    scroll, client = map(int, re.search(r"<title>(\d+)/(\d+)</title>", seen).groups())
+    scroll, client, wide = map(int, re.search(r"<title>(\d+)/(\d+)/(\d+)</title>", seen).groups())
     assert width - 20 <= client <= width and scroll == client
+    assert wide == 0  # nor does anything on it hide a part of itself

@@ -1,12 +1,12 @@
 """Pictures of SMAX battles, drawn straight from :class:`~seca_jax.envs.smax.frame.Frame`.
 
 Plain Pillow at twice the size, halved at the end for smooth edges: a few hundredths of a second
-a picture. Colours are told apart by readers with colour-vision deficiencies too (Okabe and Ito's
-palette), and nothing is said by colour alone: a shot's line starts thick at the shooter, a healer's
-is dashed.
+a picture. Nothing is said by colour alone: a shot's line starts thick at the shooter, a healer's is
+dashed.
 """
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +14,18 @@ import jax
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from seca_jax.envs.smax.battle import MAP_SIZE
 from seca_jax.envs.smax.frame import Frame
 from seca_jax.envs.smax.scenarios import Ridge
 from seca_jax.envs.smax.units import TABLE
+from seca_jax.show import style
 
-MAP_SIZE = 32.0  # cells
+Draw = ImageDraw.ImageDraw
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+Point = tuple[float, float]
 _SCALE = 2  # pictures are drawn this many times too large
 HEADER = 52  # pixels above the map
 _MARGIN = 8  # pixels around the map
-
-_ALLY, _ENEMY = (0, 114, 178), (213, 94, 0)
-_HEAL, _GOLD = (0, 158, 115), (240, 200, 60)
-_INK, _PAPER = (34, 34, 34), (255, 255, 255)
-_FIELD, _GRID, _EDGE, _ROCK = (246, 246, 242), (228, 228, 222), (190, 190, 184), (214, 206, 192)
 
 
 def one_battle(frames: Sequence[Frame], env: int = 0) -> Frame:
@@ -34,16 +33,12 @@ def one_battle(frames: Sequence[Frame], env: int = 0) -> Frame:
     return jax.tree.map(lambda *columns: np.stack([np.asarray(c)[env] for c in columns]), *frames)
 
 
-def moment(battle: Frame, t: int) -> Frame:
+def moment(battle: Frame, t: int | slice) -> Frame:
     """The ``t``-th moment of :func:`one_battle`'s result, arrays [U]."""
     return jax.tree.map(lambda column: column[t], battle)
 
 
-def _faded(colour: tuple[int, int, int], share: float) -> tuple[int, int, int]:
-    return tuple(round(share * c + (1 - share) * f) for c, f in zip(colour, _FIELD))
-
-
-def _centred(draw: ImageDraw.ImageDraw, at, text, font, fill) -> None:
+def _centred(draw: Draw, at: Point, text: str, font: Font, fill: style.RGB) -> None:
     draw.text(at, text, font=font, fill=fill, anchor="mm")
 
 
@@ -65,7 +60,9 @@ def camera(battle: Frame, margin: float = 2.5, smallest: float = 16.0) -> tuple[
     return left, bottom, side
 
 
-def badge(draw: ImageDraw.ImageDraw, x, y, r, place: int, fill: tuple[int, int, int], font: Any) -> None:
+def badge(
+    draw: Draw, x: float, y: float, r: float, place: int, fill: style.RGB, font: Callable[[float], Font]
+) -> None:
     """A place in the credit order, in a disc of radius ``r`` drawn pixels around (x, y).
 
     Args:
@@ -75,9 +72,9 @@ def badge(draw: ImageDraw.ImageDraw, x, y, r, place: int, fill: tuple[int, int, 
         fill: RGB of the disc.
         font: pixels -> font.
     """
-    draw.ellipse([x - r, y - r, x + r, y + r], fill=fill, outline=_INK, width=_SCALE)
+    draw.ellipse([x - r, y - r, x + r, y + r], fill=fill, outline=style.INK, width=_SCALE)
     luminance = 0.299 * fill[0] + 0.587 * fill[1] + 0.114 * fill[2]
-    ink = _INK if luminance > 120 else _PAPER
+    ink = style.INK if luminance > 120 else style.PAPER
     _centred(draw, (x, y), str(place), font((1.45 if place < 10 else 1.15) * r), ink)
 
 
@@ -91,7 +88,7 @@ class Painter:
         size: int = 640,
         view: tuple[float, float, float] = (0.0, 0.0, MAP_SIZE),
         ridge: Ridge | None = None,
-        colours: Sequence[tuple[int, int, int]] | None = None,
+        colours: Sequence[style.RGB] | None = None,
         header: bool = True,
     ):
         """
@@ -109,15 +106,15 @@ class Painter:
         self.ridge, self.colours, self.header = ridge, colours, header
         self.top = HEADER if header else _MARGIN
         self.cell = _SCALE * (size - 2 * _MARGIN) / view[2]  # drawn pixels per map cell
-        self.fonts = {}
+        self.fonts: dict[int, Font] = {}
 
-    def _font(self, pixels: float) -> ImageFont.FreeTypeFont:
+    def _font(self, pixels: float) -> Font:
         pixels = max(round(pixels), 6)
         if pixels not in self.fonts:
             self.fonts[pixels] = ImageFont.load_default(size=pixels)
         return self.fonts[pixels]
 
-    def _at(self, x, y) -> tuple[float, float]:
+    def _at(self, x: Any, y: Any) -> tuple[float, float]:
         """Map cells (origin at the bottom left) to drawn pixels."""
         left, bottom, side = self.view
         return _SCALE * _MARGIN + (x - left) * self.cell, _SCALE * self.top + (bottom + side - y) * self.cell
@@ -137,15 +134,15 @@ class Painter:
             RGB image, ``size`` wide.
         """
         height = self.size - 2 * _MARGIN + self.top + _MARGIN
-        image = Image.new("RGB", (_SCALE * self.size, _SCALE * height), _PAPER)
+        image = Image.new("RGB", (_SCALE * self.size, _SCALE * height), style.PAPER)
         draw = ImageDraw.Draw(image)
         self._field(draw)
         if self.header:
             self._header(draw, now, status, order is not None)
-        for unit in np.flatnonzero(~now.alive):
+        for unit in np.flatnonzero(~now.alive).tolist():
             self._grave(draw, now, unit)
         if shots:
-            for unit in np.flatnonzero(now.alive & (now.target >= 0)):
+            for unit in np.flatnonzero(now.alive & (now.target >= 0)).tolist():
                 self._shot(draw, now, unit, int(now.target[unit]))
         place = {} if order is None else {int(agent): i + 1 for i, agent in enumerate(order)}
         living = np.flatnonzero(now.alive)
@@ -161,21 +158,21 @@ class Painter:
                 self._place(draw, now, unit, place[int(unit)])
         return image.reduce(_SCALE)
 
-    def _field(self, draw) -> None:
+    def _field(self, draw: Draw) -> None:
         left, bottom, side = self.view
         right, top = left + side, bottom + side
-        draw.rectangle([self._at(left, top), self._at(right, bottom)], fill=_FIELD)
+        draw.rectangle([self._at(left, top), self._at(right, bottom)], fill=style.FIELD)
         if self.ridge:
             low, high = (float(np.clip(y, bottom, top)) for y in self.ridge[:2])
             for west, east in ((0.0, self.ridge.ramp_west), (self.ridge.ramp_east, MAP_SIZE)):
                 west, east = (float(np.clip(x, left, right)) for x in (west, east))
                 if west < east and low < high:
-                    draw.rectangle([self._at(west, high), self._at(east, low)], fill=_ROCK)
+                    draw.rectangle([self._at(west, high), self._at(east, low)], fill=style.ROCK)
         for line in np.arange(0, MAP_SIZE + 1, 4):
             if left < line < right:
-                draw.line([self._at(line, bottom), self._at(line, top)], fill=_GRID, width=_SCALE)
+                draw.line([self._at(line, bottom), self._at(line, top)], fill=style.GRID, width=_SCALE)
             if bottom < line < top:
-                draw.line([self._at(left, line), self._at(right, line)], fill=_GRID, width=_SCALE)
+                draw.line([self._at(left, line), self._at(right, line)], fill=style.GRID, width=_SCALE)
         # Where the picture ends at the map's own edge there is a wall; elsewhere the map goes on.
         for edge, ends in (
             (left <= 0, ((left, bottom), (left, top))),
@@ -183,82 +180,86 @@ class Painter:
             (bottom <= 0, ((left, bottom), (right, bottom))),
             (top >= MAP_SIZE, ((left, top), (right, top))),
         ):
-            colour, width = (_INK, 3 * _SCALE) if edge else (_EDGE, _SCALE)
+            colour, width = (style.INK, 3 * _SCALE) if edge else (style.EDGE, _SCALE)
             draw.line([self._at(*end) for end in ends], fill=colour, width=width)
 
-    def _header(self, draw, now, status, badges) -> None:
+    def _header(self, draw: Draw, now: Frame, status: str, badges: bool) -> None:
         font, small = self._font(15 * _SCALE), self._font(12 * _SCALE)
         left, right = _SCALE * _MARGIN, _SCALE * (self.size - _MARGIN)
-        draw.text((left, 14 * _SCALE), self.title, font=font, fill=_INK, anchor="lm")
-        draw.text((right, 14 * _SCALE), status, font=font, fill=_INK, anchor="rm")
+        draw.text((left, 14 * _SCALE), self.title, font=font, fill=style.INK, anchor="lm")
+        draw.text((right, 14 * _SCALE), status, font=font, fill=style.INK, anchor="rm")
         x, y, r = left + 5 * _SCALE, 37 * _SCALE, 5 * _SCALE
         n = self.num_allies
-        for name, colour, alive in (("allies", _ALLY, now.alive[:n]), ("enemies", _ENEMY, now.alive[n:])):
+        for name, colour, alive in (
+            ("allies", style.ALLY, now.alive[:n]),
+            ("enemies", style.ENEMY, now.alive[n:]),
+        ):
             draw.ellipse([x - r, y - r, x + r, y + r], fill=colour)
             text = f"{name} {int(alive.sum())}/{len(alive)}"
-            draw.text((x + 2 * r, y), text, font=small, fill=_INK, anchor="lm")
+            draw.text((x + 2 * r, y), text, font=small, fill=style.INK, anchor="lm")
             x += 2 * r + small.getlength(text) + 16 * _SCALE
         if badges:
             text = "place in the credit order"
-            draw.text((right, y), text, font=small, fill=_INK, anchor="rm")
-            fill = _PAPER if self.colours else _GOLD
+            draw.text((right, y), text, font=small, fill=style.INK, anchor="rm")
+            fill = style.PAPER if self.colours else style.GOLD
             badge(draw, right - small.getlength(text) - 11 * _SCALE, y, 7 * _SCALE, 1, fill, self._font)
 
-    def _colour(self, unit) -> tuple[int, int, int]:
-        return _ALLY if unit < self.num_allies else _ENEMY
+    def _colour(self, unit: int) -> style.RGB:
+        return style.ALLY if unit < self.num_allies else style.ENEMY
 
-    def _radius(self, now, unit) -> float:
+    def _radius(self, now: Frame, unit: int) -> float:
         # A zergling's true radius leaves no room for its letter.
         return max(float(TABLE.radius[now.unit_type[unit]]), 0.45) * self.cell
 
-    def _grave(self, draw, now, unit) -> None:
+    def _grave(self, draw: Draw, now: Frame, unit: int) -> None:
         x, y = self._at(now.x[unit], now.y[unit])
         r = 0.6 * self._radius(now, unit)
         for sign in (-1, 1):
             line = [(x - r, y - sign * r), (x + r, y + sign * r)]
-            draw.line(line, fill=_faded(self._colour(unit), 0.35), width=2 * _SCALE)
+            draw.line(line, fill=style.mixed(self._colour(unit), 0.35, style.FIELD), width=2 * _SCALE)
 
-    def _shot(self, draw, now, unit, target) -> None:
+    def _shot(self, draw: Draw, now: Frame, unit: int, target: int) -> None:
         start = np.array(self._at(now.x[unit], now.y[unit]))
         end = np.array(self._at(now.x[target], now.y[target]))
         heals = (unit < self.num_allies) == (target < self.num_allies)
         if heals:
             for a in np.arange(0.0, 1.0, 0.2):
                 dash = [tuple(start + a * (end - start)), tuple(start + (a + 0.12) * (end - start))]
-                draw.line(dash, fill=_HEAL, width=3 * _SCALE)
+                draw.line(dash, fill=style.HEAL, width=3 * _SCALE)
             return
         across = np.array([start[1] - end[1], end[0] - start[0]])
         across = across / max(float(np.hypot(*across)), 1e-6) * 2.2 * _SCALE
         draw.polygon(
-            [tuple(start + across), tuple(start - across), tuple(end)], fill=_faded(self._colour(unit), 0.6)
+            [tuple(start + across), tuple(start - across), tuple(end)],
+            fill=style.mixed(self._colour(unit), 0.6, style.FIELD),
         )
 
-    def _body(self, draw, now, unit) -> None:
+    def _body(self, draw: Draw, now: Frame, unit: int) -> None:
         x, y = self._at(now.x[unit], now.y[unit])
         r = self._radius(now, unit)
         box = [x - r, y - r, x + r, y + r]
         if unit < self.num_allies:
-            draw.ellipse(box, fill=self._colour(unit), outline=_PAPER, width=_SCALE)
+            draw.ellipse(box, fill=self._colour(unit), outline=style.PAPER, width=_SCALE)
         else:
             draw.rounded_rectangle(
-                box, radius=0.35 * r, fill=self._colour(unit), outline=_PAPER, width=_SCALE
+                box, radius=0.35 * r, fill=self._colour(unit), outline=style.PAPER, width=_SCALE
             )
         letter = TABLE.shorthands[now.unit_type[unit]]
-        _centred(draw, (x, y), letter, self._font(1.35 * r), _PAPER)
+        _centred(draw, (x, y), letter, self._font(1.35 * r), style.PAPER)
 
-    def _bar(self, draw, now, unit) -> None:
+    def _bar(self, draw: Draw, now: Frame, unit: int) -> None:
         x, y = self._at(now.x[unit], now.y[unit])
         r = self._radius(now, unit)
         half, top, thick = 0.9 * r, y - r - 5 * _SCALE, 4 * _SCALE
         fraction = float(np.clip(now.health_fraction[unit], 0, 1))
-        draw.rectangle([x - half, top, x + half, top + thick], fill=_PAPER, outline=_INK, width=1)
+        draw.rectangle([x - half, top, x + half, top + thick], fill=style.PAPER, outline=style.INK, width=1)
         if fraction > 0:
-            draw.rectangle([x - half, top, x - half + 2 * half * fraction, top + thick], fill=_INK)
+            draw.rectangle([x - half, top, x - half + 2 * half * fraction, top + thick], fill=style.INK)
 
-    def _place(self, draw, now, unit, place) -> None:
+    def _place(self, draw: Draw, now: Frame, unit: int, place: int) -> None:
         x, y = self._at(now.x[unit], now.y[unit])
         r = self._radius(now, unit)
-        fill = self.colours[unit] if self.colours else _GOLD if place == 1 else _PAPER
+        fill = self.colours[unit] if self.colours else style.GOLD if place == 1 else style.PAPER
         # A still is looked at smaller than a film, and its numbers are what it is for
         radius = (6.5 if self.header else 8) * _SCALE
         badge(draw, x + 0.95 * r, y + 0.85 * r, radius, place, fill, self._font)
@@ -274,7 +275,7 @@ def pictures(
     size: int = 640,
     tween: int = 2,
     ridge: Ridge | None = None,
-    colours: Sequence[tuple[int, int, int]] | None = None,
+    colours: Sequence[style.RGB] | None = None,
 ) -> Iterator[Image.Image]:
     """Pictures of a whole battle, ``tween`` for each step, moving evenly between two steps.
 
@@ -301,7 +302,8 @@ def pictures(
         for share in (np.arange(tween) + 1) / tween if t else (1.0,):
             between = now
             if share < 1.0:
-                between = before.replace(
+                between = dataclasses.replace(
+                    before,
                     x=(1 - share) * before.x + share * now.x,
                     y=(1 - share) * before.y + share * now.y,
                     target=now.target,
@@ -316,7 +318,7 @@ def still(
     order: np.ndarray | None = None,
     size: int = 320,
     ridge: Ridge | None = None,
-    colours: Sequence[tuple[int, int, int]] | None = None,
+    colours: Sequence[style.RGB] | None = None,
 ) -> Image.Image:
     """One moment as a small square picture without words, close to the units that live in it.
 
@@ -335,7 +337,7 @@ def still(
     return image.crop((_MARGIN, _MARGIN, _MARGIN + size, _MARGIN + size))
 
 
-def save_gif(path: str | Path, images: Sequence[Image.Image], *, ms: int = 70, hold_ms: int = 2000) -> None:
+def save_gif(path: str | Path, images: Iterable[Image.Image], *, ms: int = 70, hold_ms: int = 2000) -> None:
     """Write pictures as an endless GIF, ``ms`` milliseconds each, the last one ``hold_ms``.
 
     All share one palette, chosen from the first, middle and last picture: colours then do not
@@ -349,4 +351,4 @@ def save_gif(path: str | Path, images: Sequence[Image.Image], *, ms: int = 70, h
     palette = sample.quantize(colors=128, dither=Image.Dither.NONE)
     frames = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     durations = [ms] * (len(frames) - 1) + [hold_ms]
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=False)
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=True)

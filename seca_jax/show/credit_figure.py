@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from seca_jax.show import credit_panel
+from seca_jax.show import credit_panel, style
 
 STILLS = 5  # pictures of the battle above the curves
 _WIDTH, _LEFT, _RIGHT = 12.0, 1.45, 1.75  # inches: the figure, and what is left free beside the axes
@@ -41,6 +41,7 @@ def credit(
 ) -> None:
     """Draws contributions summed up to each moment, below them each agent's place in the order.
 
+    Where a curve dwarfs the others, see :func:`credit_panel.limits`, a triangle at the edge tells its value.
     Pictures of the battle stand above the moments that they show.
 
     Args:
@@ -74,7 +75,7 @@ def credit(
     upper = axes(0.5 + strip, curves)
     lower = axes(0.5 + strip + curves + 0.4, rows, sharex=upper)
     upper.set_xlim(0, max(steps, 1))
-    colours = [tuple(part / 255 for part in colour) for colour in credit_panel.colours(agents)]
+    colours = [tuple(part / 255 for part in colour) for colour in style.agents(agents)]
     _curves(upper, credit_panel.so_far(contribution), alive, colours, names)
     _places(lower, order, alive[:steps], colours, names)
     for i, still in enumerate(stills):
@@ -112,11 +113,35 @@ def _curves(axes: Any, so_far: np.ndarray, alive: np.ndarray, colours: list, nam
         axes.plot(so_far[:, agent], color=colours[agent], linewidth=1, alpha=0.3)
         axes.plot(living[:, agent], color=colours[agent], linewidth=1.8, label=name)
     axes.axhline(0.0, color="0.6", linewidth=0.8)
+    low, high = credit_panel.limits(so_far)
+    axes.set_ylim(low, high)
+    for agent, colour in enumerate(colours):
+        for t in _peaks(so_far[:, agent], low, high):
+            value = so_far[t, agent]
+            edge, pointing = (low, "v") if value < low else (high, "^")
+            axes.plot(t, edge, pointing, color=colour, markersize=8, clip_on=False, zorder=3)
+            axes.annotate(
+                f"{value:.2g}",
+                (t, edge),
+                xytext=(7, 6 if value < low else -12),
+                textcoords="offset points",
+                fontsize=9,
+                color=colour,
+            )
     axes.set_ylabel("contribution so far\n(integrated gradients of f)")
     axes.grid(alpha=0.3)
     axes.tick_params(labelbottom=False)
     if len(names) <= 12:  # more have no room here: the rows below show their colours too
         axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.02))
+
+
+def _peaks(values: np.ndarray, low: float, high: float) -> list[int]:
+    """The moment of the furthest value of every stretch that is outside of the axis; ``values`` [T + 1]."""
+    beyond = np.maximum(low - values, values - high)
+    outside = beyond > 0
+    starts = np.flatnonzero(outside & ~np.concatenate([[False], outside[:-1]]))
+    ends = np.flatnonzero(outside & ~np.concatenate([outside[1:], [False]])) + 1
+    return [int(start + beyond[start:end].argmax()) for start, end in zip(starts, ends)]
 
 
 def _places(axes: Any, order: np.ndarray, alive: np.ndarray, colours: list, names: Sequence[str]) -> None:

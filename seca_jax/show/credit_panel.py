@@ -3,33 +3,49 @@
 Plain Pillow, as the battle itself: matplotlib takes a second for what is drawn here a hundred times.
 """
 
-import colorsys
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from seca_jax.show.battle import badge
+from seca_jax.show import style
+from seca_jax.show.battle import Font, badge
 
-RGB = tuple[int, int, int]
-# Petroff's ten colours: distinguishable with colour-vision deficiencies too
-_TEN = "3f90da ffa90e bd1f01 94a4a2 832db6 a96b59 e76300 b9ac70 717581 92dadd"
-_INK, _GREY, _FAINT, _PAPER = (34, 34, 34), (120, 120, 120), (222, 222, 218), (255, 255, 255)
 _SCALE = 2  # drawn this many times too large, halved at the end for smooth edges
 _ROW = 24  # pixels of an agent's line, where there is room
-
-
-def colours(count: int) -> list[RGB]:
-    """As many distinguishable colours as there are agents, 0 to 255."""
-    if count <= 10:
-        return [tuple(bytes.fromhex(colour)) for colour in _TEN.split()[:count]]
-    spread = [colorsys.hsv_to_rgb(0.92 * i / count, 0.9, (0.9, 0.6)[i % 2]) for i in range(count)]
-    return [tuple(round(255 * part) for part in colour) for colour in spread]
 
 
 def so_far(contribution: np.ndarray) -> np.ndarray:
     """[T + 1, N] what each agent contributed up to each moment, from ``contribution`` [T, N] of the steps."""
     return np.concatenate([np.zeros((1, contribution.shape[1])), np.cumsum(contribution, axis=0)])
+
+
+SQUEEZED = 2.0  # how many times the others' span an agent's may be before it is cut off
+
+
+def limits(total: np.ndarray) -> tuple[float, float]:
+    """What the vertical axis of :func:`so_far` spans: 0 and all agents, but for those that dwarf the rest.
+
+    An agent that loses, dying, many times what the others ever gain would make their curves one line; the
+    axis leaves it out, for at most half of the agents.
+
+    Args:
+        total: [T + 1, N].
+    """
+    low, high = np.minimum(total.min(axis=0), 0.0), np.maximum(total.max(axis=0), 0.0)
+    kept = list(range(total.shape[1]))
+
+    def span(agents: list[int]) -> float:
+        return float(high[agents].max() - low[agents].min())
+
+    while len(kept) > (total.shape[1] + 1) // 2:
+        rest = min(([a for a in kept if a != out] for out in kept), key=span)
+        if not 0 < SQUEEZED * span(rest) < span(kept):
+            break
+        kept = rest
+    bottom, top = float(low[kept].min()), float(high[kept].max())
+    spare = 0.05 * (top - bottom or 1.0)
+    return bottom - spare, top + spare
 
 
 class Panel:
@@ -53,9 +69,9 @@ class Panel:
             size: width and height in pixels.
         """
         self.sum, self.order, self.alive, self.names = so_far(contribution), order, alive, names
-        self.colours = colours(len(names))
+        self.colours = style.agents(len(names))
         self.width, self.height = (_SCALE * pixels for pixels in size)
-        self.fonts: dict[int, ImageFont.FreeTypeFont] = {}
+        self.fonts: dict[int, Font] = {}
         heading, room = 52 * _SCALE, self.height - 8 * _SCALE
         self.row = min(_ROW * _SCALE, 0.55 * (room - heading) / len(names))
         self.list_top = room - self.row * len(names)
@@ -63,12 +79,10 @@ class Panel:
         left = 10 * _SCALE + max(self._font(11 * _SCALE).getlength(label) for label in labels)
         # left, top, right and bottom of the curves
         self.box = (left, heading, self.width - 10 * _SCALE, self.list_top - 58 * _SCALE)
-        low, high = min(self.sum.min(), 0.0), max(self.sum.max(), 0.0)
-        spare = 0.05 * (high - low or 1.0)
-        self.low, self.high = low - spare, high + spare
+        self.low, self.high = limits(self.sum)
         self.base = self._base()
 
-    def _font(self, pixels: float) -> ImageFont.FreeTypeFont:
+    def _font(self, pixels: float) -> Font:
         pixels = max(round(pixels), 6)
         if pixels not in self.fonts:
             self.fonts[pixels] = ImageFont.load_default(size=pixels)
@@ -84,30 +98,31 @@ class Panel:
 
     def _y(self, value: float) -> float:
         _, top, _, bottom = self.box
-        return bottom - (bottom - top) * (value - self.low) / (self.high - self.low)
+        share = (value - self.low) / (self.high - self.low)
+        return bottom - (bottom - top) * min(max(share, 0.0), 1.0)
 
     def _base(self) -> Image.Image:
-        image = Image.new("RGB", (self.width, self.height), _PAPER)
+        image = Image.new("RGB", (self.width, self.height), style.PAPER)
         draw = ImageDraw.Draw(image)
         font, small = self._font(15 * _SCALE), self._font(11 * _SCALE)
         left, top, right, bottom = self.box
-        draw.text((8 * _SCALE, 14 * _SCALE), "contribution so far", font=font, fill=_INK, anchor="lm")
+        draw.text((8 * _SCALE, 14 * _SCALE), "contribution so far", font=font, fill=style.INK, anchor="lm")
         subtitle = "integrated gradients of f(s; policies)"
-        draw.text((8 * _SCALE, 37 * _SCALE), subtitle, font=small, fill=_GREY, anchor="lm")
-        draw.rectangle(self.box, outline=_FAINT, width=_SCALE)
-        draw.line([left, self._y(0), right, self._y(0)], fill=_GREY, width=_SCALE)
-        marks = {0.0, float(self.sum.min()), float(self.sum.max())}
+        draw.text((8 * _SCALE, 37 * _SCALE), subtitle, font=small, fill=style.GREY, anchor="lm")
+        draw.rectangle(self.box, outline=style.FAINT, width=_SCALE)
+        draw.line([left, self._y(0), right, self._y(0)], fill=style.GREY, width=_SCALE)
+        marks = {0.0, max(float(self.sum.min()), self.low), min(float(self.sum.max()), self.high)}
         # Zero always; an extreme only where its label stays clear of zero's
         for value in marks:
             if value == 0.0 or abs(self._y(value) - self._y(0)) > 14 * _SCALE:
                 place = (left - 4 * _SCALE, self._y(value))
-                draw.text(place, self._number(value), font=small, fill=_GREY, anchor="rm")
+                draw.text(place, self._number(value), font=small, fill=style.GREY, anchor="rm")
         last = len(self.sum) - 1
-        draw.text((left, bottom + 9 * _SCALE), "0", font=small, fill=_GREY, anchor="mm")
-        draw.text((right, bottom + 9 * _SCALE), str(last), font=small, fill=_GREY, anchor="rm")
-        draw.text(((left + right) / 2, bottom + 9 * _SCALE), "step", font=small, fill=_GREY, anchor="mm")
+        draw.text((left, bottom + 9 * _SCALE), "0", font=small, fill=style.GREY, anchor="mm")
+        draw.text((right, bottom + 9 * _SCALE), str(last), font=small, fill=style.GREY, anchor="rm")
+        draw.text(((left + right) / 2, bottom + 9 * _SCALE), "step", font=small, fill=style.GREY, anchor="mm")
         heading = (8 * _SCALE, self.list_top - 18 * _SCALE)
-        draw.text(heading, "credit order, first assessed first", font=font, fill=_INK, anchor="lm")
+        draw.text(heading, "credit order, first assessed first", font=font, fill=style.INK, anchor="lm")
         return image
 
     def draw(self, t: int) -> Image.Image:
@@ -115,10 +130,10 @@ class Panel:
         image = self.base.copy()
         draw = ImageDraw.Draw(image)
         x = self._x(t)
-        draw.line([x, self.box[1], x, self.box[3]], fill=_FAINT, width=2 * _SCALE)
+        draw.line([x, self.box[1], x, self.box[3]], fill=style.FAINT, width=2 * _SCALE)
         for agent, colour in enumerate(self.colours):
             line = [(self._x(i), self._y(self.sum[i, agent])) for i in range(t + 1)]
-            fill = colour if self.alive[t, agent] else _pale(colour)
+            fill = colour if self.alive[t, agent] else style.mixed(colour, 0.35)
             if t:
                 draw.line(line, fill=fill, width=2 * _SCALE, joint="curve")
             r = 3 * _SCALE
@@ -132,23 +147,19 @@ class Panel:
         y = self.list_top + (place + 0.5) * self.row
         font = self._font(min(13 * _SCALE, 0.8 * self.row))
         lives = self.alive[t, agent]
-        fill = self.colours[agent] if lives else _pale(self.colours[agent])
+        fill = self.colours[agent] if lives else style.mixed(self.colours[agent], 0.35)
         radius = min(8 * _SCALE, 0.44 * self.row)
         badge(draw, 18 * _SCALE, y, radius, place + 1, fill, self._font)
         name = self.names[agent] + ("" if lives else " (dead)")
-        ink = _INK if lives else _GREY
+        ink = style.INK if lives else style.GREY
         draw.text((34 * _SCALE, y), name, font=font, fill=ink, anchor="lm")
         value = self._number(self.sum[t, agent])
         draw.text((self.width - 10 * _SCALE, y), value, font=font, fill=ink, anchor="rm")
 
 
-def _pale(colour: RGB) -> RGB:
-    return tuple(round(0.35 * part + 0.65 * 255) for part in colour)
-
-
 def beside(picture: Image.Image, panel: Image.Image) -> Image.Image:
     """Two pictures of one height, side by side."""
-    both = Image.new("RGB", (picture.width + panel.width, picture.height), _PAPER)
+    both = Image.new("RGB", (picture.width + panel.width, picture.height), style.PAPER)
     both.paste(picture, (0, 0))
     both.paste(panel, (picture.width, 0))
     return both

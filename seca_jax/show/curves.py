@@ -2,24 +2,55 @@
 
 import os
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, NamedTuple, Sequence
 
 import numpy as np
 
 from seca_jax import runs
+from seca_jax.show import charts
 
-# A run has one of these two: value-based learners explore by random actions
-ENTROPY = ("policy entropy (nats)", ("train/entropy",), None)
-EPSILON = ("share of random actions", ("train/epsilon",), (-0.02, 1.02))
+GREEDY, SAMPLING = "greedy", "sampling, while training"
+
+
+class Panel(NamedTuple):
+    """What one set of axes shows."""
+
+    title: str
+    metrics: dict[str, str]  # of metrics.jsonl, in the order drawn, with what their curves are called
+    limits: tuple[float, float] | None = None  # of the vertical axis; None: what the curves need
+    log: bool = False  # logarithmic where values are far apart
+
+
+SHARE = (-0.02, 1.02)  # room for what lies at the ends
+# Every picture and page of a run shows these, as far as the run has them
 PANELS = (
-    # (title, metrics drawn in it, range of the vertical axis)
-    ("win rate", ("test/win_rate", "train/win_rate"), (-0.02, 1.02)),
-    ("return", ("test/return", "train/return"), None),
-    ENTROPY,
-    EPSILON,
-    ("critic loss", ("train/critic_loss",), None),
+    Panel("win rate", {"test/win_rate": GREEDY, "train/win_rate": SAMPLING}, SHARE),
+    Panel("return", {"test/return": GREEDY, "train/return": SAMPLING}),
+    Panel("episode length (steps)", {"test/length": GREEDY, "train/length": SAMPLING}),
+    Panel("policy entropy (nats)", {"train/entropy": SAMPLING}),
+    Panel("share of random actions", {"train/epsilon": SAMPLING}, SHARE),
+    Panel("critic loss", {"train/critic_loss": SAMPLING}, log=True),
+    Panel(
+        "credit: slope of what happened on what the critic says",
+        {"train/credit_slope": "slope (1: calibrated)"},
+    ),
+    Panel(
+        "credit: root mean square",
+        {"train/credit_rms": "credit of an agent", "train/outcome_rms": "outcome minus f(s; π)"},
+        log=True,
+    ),
 )
-LABELS = {"test": "greedy", "train": "sampling, while training"}
+
+
+def present(lines: Sequence[dict[str, Any]]) -> list[Panel]:
+    """The panels for which some line has a number."""
+    names = {name for line in lines for name in line}
+    return [panel for panel in PANELS if not names.isdisjoint(panel.metrics)]
+
+
+def of_panel(panel: Panel, lines: Sequence[dict[str, Any]], points: int = 400) -> list[charts.Curve]:
+    """The curves of a panel, empty ones included; at most ``points`` points each."""
+    return [charts.Curve(label, *quartiles(lines, name, points)) for name, label in panel.metrics.items()]
 
 
 def quartiles(lines: Sequence[dict[str, Any]], name: str, points: int = 400) -> tuple[np.ndarray, np.ndarray]:
@@ -54,37 +85,43 @@ def quartiles(lines: Sequence[dict[str, Any]], name: str, points: int = 400) -> 
     return grid, np.quantile(values, (0.25, 0.5, 0.75), axis=0)
 
 
+def looks(panel: Panel) -> list[int]:
+    """An index of :func:`style.look` for each curve: sampling looks the same in all panels."""
+    return [1 if label == SAMPLING else i for i, label in enumerate(panel.metrics.values())]
+
+
 def curves(run_dir: str | os.PathLike, lines: Sequence[dict[str, Any]], title: str) -> Path:
     """Draws curves.png into the run's directory and returns its path; raises OSError."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import EngFormatter
 
     seeds = len({line["seed"] for line in lines})
-    figure = Figure(figsize=(10, 6.4))  # margins by hand: matplotlib's layout engines double the cost
-    figure.subplots_adjust(left=0.07, right=0.98, bottom=0.08, top=0.9, hspace=0.36, wspace=0.17)
+    panels = present(lines) or [*PANELS[:2]]
+    columns = min(len(panels), 2 if len(panels) <= 4 else 3)
+    rows = -(-len(panels) // columns)
+    width, height = (5.0 if columns > 1 else 8.0) * columns, (3.0 if rows > 1 else 4.0) * rows + 0.5
+    figure = Figure(figsize=(width, height))
+    # Margins by hand: matplotlib's layout engines double the cost
+    figure.subplots_adjust(
+        left=0.7 / width,
+        right=1 - 0.2 / width,
+        bottom=0.55 / height,
+        top=1 - 0.85 / height,
+        hspace=0.36,
+        wspace=0.19,
+    )
     FigureCanvasAgg(figure)
-    spread = "median and quartiles" if seeds > 1 else "one seed"
-    figure.suptitle(f"{title} ({seeds} seeds, {spread})" if seeds > 1 else f"{title} ({spread})")
-    absent = ENTROPY if any("train/epsilon" in line for line in lines) else EPSILON
-    panels = [panel for panel in PANELS if panel is not absent]
-    for axes, (panel, names, limits) in zip(figure.subplots(2, 2).flat, panels, strict=True):
-        for name, colour in zip(names, ("C0", "C1")):
-            steps, (lower, median, upper) = quartiles(lines, name)
-            kind = name.partition("/")[0]
-            if len(steps):
-                axes.plot(
-                    steps, median, color=colour, label=LABELS[kind], marker="." if len(steps) < 30 else ""
-                )
-                axes.fill_between(steps, lower, upper, color=colour, alpha=0.25, linewidth=0)
-        axes.set_title(panel)
+    spread = f"{seeds} seeds, median and quartiles" if seeds > 1 else "one seed"
+    figure.suptitle(f"{title} ({spread})")
+    grid = figure.subplots(rows, columns, squeeze=False).flat
+    for panel, axes in zip(panels, grid):
+        charts.paint(axes, of_panel(panel, lines), limits=panel.limits, log=panel.log, looks=looks(panel))
+        axes.set_title(panel.title, fontsize=11)
         axes.set_xlabel("environment steps per seed")
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        axes.grid(alpha=0.3)
-        if limits:
-            axes.set_ylim(*limits)
-        if len(names) > 1 and axes.lines:
-            axes.legend(frameon=False)
+        if axes.lines:
+            axes.legend(frameon=False, fontsize=9)
+    for axes in grid:  # what is left of it
+        axes.set_axis_off()
     path = Path(run_dir) / runs.CURVES
     draft = path.with_name("curves.tmp.png")
     try:

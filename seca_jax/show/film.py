@@ -13,7 +13,7 @@ from seca_jax.credit import attribution
 from seca_jax.envs.base import Environment
 from seca_jax.experience.rollout import Rollout
 from seca_jax.networks.agent import unroll
-from seca_jax.show import credit_figure, credit_panel
+from seca_jax.show import credit_figure, credit_panel, style
 from seca_jax.types import Learner
 
 
@@ -163,7 +163,7 @@ def stills(episode: Episode, *, map_name: str, order: np.ndarray, size: int) -> 
     from seca_jax.show import battle
 
     steps, whole = len(order), battle.one_battle(episode.frames)
-    colours = credit_panel.colours(order.shape[1])
+    colours = style.agents(order.shape[1])
     found = []
     for t in credit_figure.moments(steps):
         image = battle.still(
@@ -214,7 +214,7 @@ def draw(
         # The order of step t belongs to the pictures that lead out of moment t; the last moment keeps it.
         options = {
             "order": np.concatenate([order, order[-1:]]),
-            "colours": credit_panel.colours(order.shape[1]),
+            "colours": style.agents(order.shape[1]),
         }
     images = battle.pictures(
         battle.one_battle(episode.frames),

@@ -1,9 +1,10 @@
 """Quartiles against hand-computed ones; the pictures show what they are told, where it belongs."""
 
 import numpy as np
+import pytest
 from PIL import Image
 
-from seca_jax.show import credit_figure, credit_panel, curves
+from seca_jax.show import credit_figure, credit_panel, curves, style
 
 
 def lines(curves, name="test/win_rate"):
@@ -41,21 +42,37 @@ def test_the_picture_shows_the_curves(tmp_path):
     path = curves.curves(tmp_path, data, "seca on 3m")
     picture = np.asarray(Image.open(path).convert("RGB"), int)
     assert picture.shape[0] > 500 and picture.shape[1] > 800
-    blue = (np.abs(picture - [31, 119, 180]).sum(axis=-1) < 30).sum()
+    first = np.array([int(style.CURVES[0][i : i + 2], 16) for i in (1, 3, 5)])
+    blue = (np.abs(picture - first).sum(axis=-1) < 30).sum()
     assert blue > 500  # the median line
     assert [p.name for p in tmp_path.iterdir()] == ["curves.png"]
 
 
-def test_a_value_based_learner_shows_its_random_actions_instead_of_an_entropy(tmp_path):
-    falling = [(s, 1 - s / 100) for s in range(0, 101, 10)]
+def test_a_run_shows_what_it_has():
+    def titles(*names):
+        return [panel.title for panel in curves.present([dict.fromkeys(names, 1.0)])]
+
+    both = ("test/win_rate", "train/critic_loss")
+    assert titles(*both, "train/entropy") == ["win rate", "policy entropy (nats)", "critic loss"]
+    assert titles(*both, "train/epsilon") == ["win rate", "share of random actions", "critic loss"]
+    assert titles("train/credit_rms") == ["credit: root mean square"] and titles("perf/steps_per_s") == []
+
+
+def test_every_panel_of_a_run_is_drawn_in_its_place(tmp_path):
+    """With and without the third of five panels' curve: two rows of three, the change in its place alone."""
+    names = ("test/win_rate", "test/return", "train/epsilon", "train/critic_loss", "test/length")
+    rising = [(s, 0.01 * s) for s in range(0, 101, 10)]
+    whole = [line for name in names for line in lines({0: rising}, name)]
+    flat = [line for name in names for line in lines({0: rising}, name) if "test/length" not in line]
+    flat += lines({0: [(s, 1.0) for s in range(0, 101, 10)]}, "test/length")
     pictures = [
-        np.asarray(Image.open(curves.curves(tmp_path, lines({0: falling}, name), "qmix on 3m")), int)
-        for name in ("train/epsilon", "train/q")
+        np.asarray(Image.open(curves.curves(tmp_path, data, "qmix on 3m")).convert("RGB"), int)
+        for data in (whole, flat)
     ]
     changed = np.abs(pictures[0] - pictures[1]).sum(axis=-1) > 30
     height, width = changed.shape
-    assert changed[height // 2 :, : width // 2].sum() > 500  # the panel below on the left
-    assert not changed[height // 2 :, width // 2 :].any() and not changed[: height // 2].any()
+    own = changed[: height // 2, width * 2 // 3 :]
+    assert own.sum() > 500 and changed.sum() == own.sum()
 
 
 def test_no_numbers_yet(tmp_path):
@@ -94,6 +111,19 @@ def test_stills_stand_above_the_moments_they_show(tmp_path):
     np.testing.assert_allclose(middles, np.array([left, right]) * credit_figure.DPI, atol=2)
 
 
+def test_a_curve_that_dwarfs_the_others_is_cut_off():
+    small = np.linspace(0, 1, 11)[:, None] * [1.0, -0.5, 0.7]
+    low, high = credit_panel.limits(small)
+    assert low == pytest.approx(-0.5 - 0.05 * 1.5) and high == pytest.approx(1.0 + 0.05 * 1.5)
+    drop = np.where(np.arange(11) > 6, -8.0, 0.2)[:, None]
+    assert credit_panel.limits(np.hstack([small, drop])) == (low, high)
+    # Not where it is hardly larger, nor more than half of them
+    assert credit_panel.limits(np.hstack([small, drop / 6]))[0] < -1.3
+    assert credit_panel.limits(np.hstack([small[:, :1], drop, 3 * drop, 9 * drop]))[0] < -7
+    assert credit_panel.limits(np.zeros((3, 2)))[0] < 0 < credit_panel.limits(np.zeros((3, 2)))[1]
+    assert credit_figure._peaks(np.array([0.0, -3, -5, -4, 0, 9, 0]), -2.0, 2.0) == [2, 5]
+
+
 def test_the_panel_draws_the_past_and_lists_the_order():
     panel = credit_panel.Panel(
         contribution=np.array([[1.0, 0.0], [0.0, 2.0]]),
@@ -104,7 +134,7 @@ def test_the_panel_draws_the_past_and_lists_the_order():
     )
     start, middle, end = (np.asarray(panel.draw(t), int) for t in range(3))
     assert start.shape == (420, 300, 3)
-    first, second = credit_panel.colours(2)
+    first, second = style.agents(2)
 
     def badge(image, colour):  # row of an agent's badge in the list, below the curves
         rows = np.nonzero((image[340:, :40] == colour).all(-1))[0]
@@ -118,4 +148,4 @@ def test_the_panel_draws_the_past_and_lists_the_order():
 
 
 def test_colours_are_as_many_as_agents():
-    assert [len(set(credit_panel.colours(n))) for n in (1, 10, 11, 27)] == [1, 10, 11, 27]
+    assert [len(set(style.agents(n))) for n in (1, 10, 11, 27)] == [1, 10, 11, 27]

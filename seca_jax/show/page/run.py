@@ -1,4 +1,4 @@
-"""What a report says about a run: read from its directory, turned into parts of a page."""
+"""What a report says about a run: read from its directory, turned into what a page's template shows."""
 
 import json
 import statistics
@@ -10,32 +10,23 @@ from typing import Any, NamedTuple
 import yaml
 
 from seca_jax import runs
+from seca_jax.config import learners
 from seca_jax.config.check import ConfigError
 from seca_jax.config.schema import Config, keys
-from seca_jax.evaluate import FILES
-from seca_jax.show import curves, verdict
-from seca_jax.show.page import charts, html
+from seca_jax.show import charts, curves, style, verdict
+from seca_jax.show.page import svg
+from seca_jax.show.page.render import Picture, Table, Tile, picture
 
-# (metrics drawn in a panel, its title, range of the vertical axis, logarithmic)
-PANELS = (
-    (("test/win_rate", "train/win_rate"), "win rate", (-0.02, 1.02), False),
-    (("test/return", "train/return"), "return", None, False),
-    (("test/length", "train/length"), "episode length (steps)", None, False),
-    (("train/entropy",), "policy entropy (nats)", None, False),
-    (("train/epsilon",), "share of random actions", (-0.02, 1.02), False),
-    (("train/critic_loss",), "critic loss", None, True),
-)
-PICTURES = (
-    ("gif", "One greedy battle", "GIF of a greedy battle"),
-    (
-        "plot",
+PICTURES = {
+    runs.BATTLE: ("One greedy battle", "GIF of a greedy battle"),
+    runs.CREDIT_ORDER: (
         "Contributions and credit order over one episode",
         "contributions and places in the credit order over one episode",
     ),
-)
+}
 # Where and how a run is watched, not what it computes; and what its title says already
-NOT_SETTINGS = ("map", "algo", "preset", "out", "name", "resume", "log.progress") + tuple(
-    name for name, _ in keys() if name.startswith("wandb.")
+NOT_SETTINGS = ("map", "algo", "preset", "out", "name", "resume", "device", "log.progress") + tuple(
+    name for name, _ in keys() if name.startswith(("wandb.", "checkpoint."))
 )
 POINTS = 200  # most points of a curve: the page stays small and a screen shows no more
 
@@ -48,7 +39,8 @@ class Run(NamedTuple):
     provenance: dict[str, Any]
     lines: list[dict[str, Any]]  # of metrics.jsonl
     evaluation: dict[str, Any] | None  # evaluation.json
-    pictures: dict[str, Path]  # by FILES' names, those that exist
+    pictures: list[Picture]
+    warnings: list[str]  # what of its files could not be used
 
     @property
     def title(self) -> str:
@@ -58,6 +50,33 @@ class Run(NamedTuple):
     def step(self) -> int:
         """Environment steps of the seed that has got furthest."""
         return max((line["step"] for line in self.lines), default=0)
+
+
+class Battle(NamedTuple):
+    """The battle that ``seca_jax.evaluate`` has drawn, in words."""
+
+    summary: str
+    order: Table | None  # who is assessed when; None: the learner assigns credit in no order
+
+
+class About(NamedTuple):
+    """What the template ``about.html`` shows of a run."""
+
+    label: str
+    unfinished: str
+    warnings: list[str]
+    headline: list[Tile]
+    evaluation: Table | None
+    evaluation_notes: list[str]
+    spread: str
+    charts: list[svg.Chart]
+    battle: Battle | None
+    pictures: list[Picture]
+    changed: Table
+    groups: dict[str, Table]
+    command: str
+    origin: Table
+    resumed: list[tuple[str, str]]
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -72,19 +91,18 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def read(run_dir: str | Path) -> Run:
     """A run's directory; runs of older versions too, whose configurations may lack keys.
 
+    What ``seca_jax.evaluate`` left before the run was resumed is not read: it tells of another policy
+    than the curves do.
+
     Raises:
         ConfigError: no run there, or one of its files is damaged; one line.
     """
     place = Path(run_dir)
     saved = max((path.stat().st_mtime for path in (place / runs.CHECKPOINTS).glob("[0-9]*")), default=0.0)
-
-    def current(path: Path) -> bool:
-        # What evaluate left before the run was resumed tells of another policy than the curves do
-        return path.is_file() and path.stat().st_mtime >= saved
-
     path = place / runs.CONFIG
     if not path.is_file():
-        raise ConfigError(f"{run_dir}: no run there (config.yaml is missing); give a run directory")
+        raise ConfigError(f"{run_dir}: no run there ({runs.CONFIG} is missing); give a run directory")
+    warnings: list[str] = []
     try:
         stored = yaml.safe_load(path.read_text())
         provenance = stored.pop("provenance", None) or {}
@@ -95,22 +113,33 @@ def read(run_dir: str | Path) -> Run:
         for value, kind in ((config["seeds"], int), (config["total_steps"], int), (provenance, dict)):
             if not isinstance(value, kind):
                 raise ValueError(f"{value!r} is no {kind.__name__}")
-        path, damage = place / runs.METRICS, []
-        lines = runs.read_metrics(place, damage.append)
-        if damage and not lines:
-            raise ValueError("it holds no line that can be read")
-        path = place / FILES["json"]
-        evaluation = json.loads(path.read_text()) if current(path) else None
-        if evaluation:
-            evaluation_table(evaluation)
-        for path in (place / name for name in FILES.values() if not name.endswith(".json")):
-            if current(path):
-                html.picture(path, "")
+        path = place / runs.METRICS
+        lines = runs.read_metrics(place, warnings.append)
+        if warnings and not lines:
+            raise ValueError("no line can be read")
+        path = place / runs.EVALUATION
+        evaluation = _evaluation(path, max(runs.checkpoint_steps(place), default=None), saved)
+        pictures = []
+        for name, (title, alt) in PICTURES.items():
+            path = place / name
+            if path.is_file() and path.stat().st_mtime >= saved:
+                pictures.append(picture(path, title, f"{config['map']}, {config['algo']}: {alt}"))
     except Exception as error:  # whatever a damaged file can do to its parser
         detail = " ".join(str(error).split())
         raise ConfigError(f"{path} is damaged ({type(error).__name__}: {detail[:120]})") from None
-    pictures = {name: place / FILES[name] for name, _, _ in PICTURES if current(place / FILES[name])}
-    return Run(place, config, provenance, lines, evaluation, pictures)
+    return Run(place, config, provenance, lines, evaluation, pictures, warnings)
+
+
+def _evaluation(path: Path, step: int | None, saved: float) -> dict[str, Any] | None:
+    """evaluation.json, if it is about the newest checkpoint, from ``step``, ``saved`` at that time."""
+    if not path.is_file():
+        return None
+    document = json.loads(path.read_text())
+    evaluation_table(document)
+    battle_told(document)
+    if "step" in document and step is not None:
+        return document if document["step"] == step else None
+    return document if path.stat().st_mtime >= saved else None
 
 
 def last_evaluation(run: Run, name: str) -> dict[int, float]:
@@ -118,20 +147,28 @@ def last_evaluation(run: Run, name: str) -> dict[int, float]:
     return {line["seed"]: line[name] for line in run.lines if name in line}
 
 
-def curve(run: Run, name: str, label: str) -> charts.Curve:
-    """Quartiles over seeds of a metric."""
-    return charts.Curve(label, *curves.quartiles(run.lines, name, POINTS))
+class Final(NamedTuple):
+    """A run's final greedy win rate."""
+
+    median: float  # over seeds
+    interval: verdict.Interval
+    about: str  # what the interval counts
+    how: str  # it was measured
 
 
-def win_rate(run: Run) -> tuple[float, str] | None:
-    """(median over seeds of the final greedy win rate, how it was measured); None: not measured."""
+def win_rate(run: Run) -> Final | None:
+    """The final greedy win rate with its 95 % interval; None: not measured."""
     if run.evaluation:
-        return run.evaluation["median_win_rate"], f"{run.evaluation['episodes']} greedy episodes of each seed"
-    final = last_evaluation(run, "test/win_rate")
-    if not final:
+        rates = [seed["win_rate"] for seed in run.evaluation["seeds"]]
+        episodes = run.evaluation["episodes"]
+        how = f"{episodes} greedy episodes of each seed"
+    else:
+        rates = [*last_evaluation(run, "test/win_rate").values()]
+        episodes = run.config.get("eval.episodes")
+        how = f"last evaluation of training, {episodes} episodes of each seed"
+    if not rates or not isinstance(episodes, int):
         return None
-    episodes = run.config.get("eval.episodes", "?")
-    return statistics.median(final.values()), f"last evaluation of training, {episodes} episodes of each seed"
+    return Final(statistics.median(rates), *verdict.median_win_rate(rates, episodes), how)
 
 
 def final_return(run: Run) -> float | None:
@@ -142,28 +179,40 @@ def final_return(run: Run) -> float | None:
     return statistics.median(final.values()) if final else None
 
 
-def headline(run: Run) -> str:
+def final_length(run: Run) -> float | None:
+    """Median over seeds of the mean length of a greedy episode, in steps; None: not measured."""
+    if run.evaluation and all("length" in seed for seed in run.evaluation["seeds"]):
+        return statistics.median(seed["length"] for seed in run.evaluation["seeds"])
+    final = last_evaluation(run, "test/length")
+    return statistics.median(final.values()) if final else None
+
+
+def headline(run: Run) -> list[Tile]:
     """The numbers on top."""
     seeds, total, items = run.config["seeds"], run.config["total_steps"], []
     over = "median over seeds" if seeds > 1 else ""
     if won := win_rate(run):
-        items.append((f"{won[0]:.2f}", "greedy win rate", over))
+        low, high = won.interval
+        items.append(
+            Tile(f"{won.median:.2f}", "greedy win rate", f"{over or '95 %'}: {low:.2f} to {high:.2f}")
+        )
     if (returned := final_return(run)) is not None:
-        items.append((f"{returned:.3g}", "greedy return", over))
-    if lengths := last_evaluation(run, "test/length"):
-        value = f"{statistics.median(lengths.values()):.3g}"
-        items.append((value, "steps a greedy episode", over))
-    items.append((str(seeds), "seeds" if seeds != 1 else "seed", f"first seed {run.config.get('seed', 0)}"))
+        items.append(Tile(f"{returned:.3g}", "greedy return", over))
+    if (length := final_length(run)) is not None:
+        items.append(Tile(f"{length:.3g}", "steps a greedy episode", over))
+    items.append(
+        Tile(str(seeds), "seeds" if seeds != 1 else "seed", f"first seed {run.config.get('seed', 0)}")
+    )
     of = "of each seed" if run.step >= total else f"of {total:,} asked for"
-    items.append((charts.short(run.step), "environment steps", of))
+    items.append(Tile(style.short(run.step), "environment steps", of))
     rates = [line["perf/steps_per_s"] for line in run.lines if "perf/steps_per_s" in line]
     if rates:
         device = str(run.provenance.get("device", ""))
-        items.append((charts.short(statistics.median(rates)), "steps/s, all seeds", device))
+        items.append(Tile(style.short(statistics.median(rates)), "steps/s, all seeds", device))
     if run.lines:
         seconds = max(line["wall_s"] for line in run.lines)
-        items.append((duration(seconds), "wall clock", "compilation included"))
-    return html.tiles(items)
+        items.append(Tile(duration(seconds), "wall clock", "compilation included"))
+    return items
 
 
 def duration(seconds: float) -> str:
@@ -173,60 +222,86 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def learning(run: Run) -> str:
+def learning(run: Run) -> list[svg.Chart]:
     """Its learning curves."""
-    if not run.lines:
-        return html.paragraph("No metrics yet: metrics.jsonl is missing or empty.", "warn")
-    drawn = []
-    for names, title, limits, log in PANELS:
-        own = [curve(run, name, curves.LABELS[name.partition("/")[0]]) for name in names]
-        if any(len(c.steps) for c in own):
-            drawn.append(charts.chart(title, own, limits=limits, log=log))
-    seeds = len({line["seed"] for line in run.lines})
-    spread = f"Median over {seeds} seeds, in a band from quartile to quartile." if seeds > 1 else "One seed."
-    return html.paragraph(spread, "soft") + f'<div class="charts">{"".join(drawn)}</div>'
+    return [
+        svg.chart(
+            panel.title,
+            curves.of_panel(panel, run.lines, POINTS),
+            limits=panel.limits,
+            log=panel.log,
+            looks=curves.looks(panel),
+        )
+        for panel in curves.present(run.lines)
+    ]
 
 
-def evaluation_table(document: dict[str, Any]) -> str:
+def curve(run: Run, name: str, label: str) -> charts.Curve:
+    """Quartiles over seeds of a metric."""
+    return charts.Curve(label, *curves.quartiles(run.lines, name, POINTS))
+
+
+def evaluation_table(document: dict[str, Any]) -> Table:
     """Every seed's greedy win rate with its interval, as ``seca_jax.evaluate`` writes it."""
     rows = []
     for seed in document["seeds"]:
-        (low, high), rate = seed["ci95"], seed["win_rate"]
-        words = f"{low:.3f} to {high:.3f}"
-        picture = charts.interval(rate, low, high, f"{rate:.3f}, {words}, on a scale from 0 to 1")
-        rows.append((str(seed["seed"]), f"{rate:.3f}", words, picture, f"{seed['return']:.3f}"))
-    rows.append(("median", f"{document['median_win_rate']:.3f}", "", "", ""))
+        low, high = seed["ci95"]
+        rows.append((str(seed["seed"]), *_rate(seed["win_rate"], low, high), f"{seed['return']:.3f}"))
+    rates = [seed["win_rate"] for seed in document["seeds"]]
+    if len(rates) > 1:
+        (low, high), _ = verdict.median_win_rate(rates, document["episodes"])
+        rows.append(("median", *_rate(document["median_win_rate"], low, high), ""))
     names = ("seed", "win rate", "95 % interval", "0 to 1", "return")
-    note = f"{document['episodes']} whole greedy episodes of each seed; Wilson's interval."
-    return html.paragraph(note, "soft") + html.table(names, rows, numbers=(1, 4), html=(3,))
+    return Table(names, rows, numbers=(1, 4), stacked=False)
 
 
-def final_table(run: Run) -> str:
-    """Every seed's last evaluation while training, where there is no evaluation.json."""
+def _rate(rate: float, low: float, high: float) -> tuple[str, str, str]:
+    """A win rate, its interval, both drawn."""
+    words = f"{low:.3f} to {high:.3f}"
+    return f"{rate:.3f}", words, svg.interval(rate, low, high, f"{rate:.3f}, {words}, on a scale from 0 to 1")
+
+
+def final_evaluation(run: Run) -> tuple[Table | None, list[str]]:
+    """The table of the final greedy win rates, and how they were measured."""
+    seeds = "Of a seed Wilson's interval over its episodes"
+    several = f"{seeds}, of the median a bootstrap over seeds."
+    if document := run.evaluation:
+        after = f" after {document['step']:,} steps" if "step" in document else ""
+        note = f"{document['episodes']} whole greedy episodes of each seed{after}. "
+        return evaluation_table(document), [note + (several if len(document["seeds"]) > 1 else f"{seeds}.")]
     final, returns = last_evaluation(run, "test/win_rate"), last_evaluation(run, "test/return")
     episodes = run.config.get("eval.episodes")
     if not final or not isinstance(episodes, int):
-        return ""
-    seeds = []
+        return None, []
+    rows = []
     for seed, rate in sorted(final.items()):
         interval = verdict.win_rate(round(rate * episodes), episodes)
-        seeds.append({"seed": seed, "win_rate": rate, "ci95": interval, "return": returns.get(seed, 0.0)})
-    document = {"seeds": seeds, "episodes": episodes, "median_win_rate": statistics.median(final.values())}
-    note = "From the last evaluation of training."
-    if (run.path / runs.CHECKPOINTS).is_dir():
-        note += f" python -m seca_jax.evaluate run={run.path} plays more and draws a battle."
-    return html.paragraph(note, "soft") + evaluation_table(document)
+        rows.append({"seed": seed, "win_rate": rate, "ci95": interval, "return": returns.get(seed, 0.0)})
+    document = {"seeds": rows, "episodes": episodes, "median_win_rate": statistics.median(final.values())}
+    note = f"From the last evaluation of training, {episodes} whole greedy episodes of each seed. "
+    notes = [note + (several if len(rows) > 1 else f"{seeds}.")]
+    if runs.checkpoint_steps(run.path):
+        notes.append(f"python -m seca_jax.evaluate run={run.path} plays more and draws a battle.")
+    return evaluation_table(document), notes
 
 
-def pictures(run: Run) -> str:
-    """Battle and credit order, where they have been drawn."""
-    parts = []
-    for name, title, alt in PICTURES:
-        if name in run.pictures:
-            body = html.picture(run.pictures[name], f"{run.title}: {alt}")
-            # In a fold, so that a film that moves can be put away
-            parts.append(html.fold(title, body, opened=True))
-    return "".join(parts)
+def battle_told(document: dict[str, Any]) -> Battle | None:
+    """The battle of an evaluation's document in words; None where it holds none."""
+    battle = document.get("battle")
+    if battle is None:
+        return None
+    summary = (
+        f"One greedy episode of seed {battle['seed']}: {battle['ending']} after {battle['steps']} steps, "
+        f"return {battle['return']:.3g}."
+    )
+    if not battle["order"]:
+        return Battle(summary, None)
+    rows = []
+    for part in battle["order"]:
+        first, last = part["first"], part["last"]
+        when = f"{first} to {last}" if last > first else f"{first}"
+        rows.append((when, " > ".join(part["agents"])))
+    return Battle(summary, Table(("steps", f"assessed first to last ({battle['credit_order']})"), rows))
 
 
 def defaults(config: dict[str, Any]) -> dict[str, Any]:
@@ -247,35 +322,36 @@ def shown(value: Any) -> str:
     return "(empty)" if value in ("", None) else f"{value:_}" if isinstance(value, int) else str(value)
 
 
-def configuration(run: Run) -> str:
-    """What differs from the defaults, then every key, by group."""
+def reads(run: Run, name: str) -> bool:
+    """Whether the run has the key and its learner looks at it."""
+    known = run.config["algo"] in learners.names()
+    return name in run.config and not (known and learners.unread(name, run.config["algo"]))
+
+
+def changed(run: Run) -> Table:
+    """What differs from the defaults."""
     usual = defaults(run.config)
-    documented = {name: field.metadata["doc"] for name, field in keys()}
-    changed = [
+    rows = [
         (name, shown(value), shown(usual[name]))
         for name, value in run.config.items()
-        if name in usual and name not in NOT_SETTINGS and value != usual[name]
+        if name in usual and name not in NOT_SETTINGS and value != usual[name] and reads(run, name)
     ]
-    if changed:
-        head = html.paragraph("What differs from today's defaults of this learner and preset:")
-        head += html.table(("key", "here", "default"), changed)
-    else:
-        head = html.paragraph("Everything is at today's defaults of this learner and preset.")
-    groups: dict[str, list[tuple[str, str, str]]] = {}
+    return Table(("key", "here", "default"), rows)
+
+
+def groups(run: Run) -> dict[str, Table]:
+    """Every key with its meaning, by group."""
+    documented = {name: field.metadata["doc"] for name, field in keys()}
+    rows: dict[str, list[tuple[str, str, str]]] = {}
     for name, value in run.config.items():
         group = name.partition(".")[0] if "." in name else "run"
-        groups.setdefault(group, []).append((name, shown(value), documented.get(name, "")))
-    folds = [
-        html.fold(f"{group} ({len(rows)})", html.table(("key", "value", "meaning"), rows, wide=(2,)))
-        for group, rows in groups.items()
-    ]
-    return head + "".join(folds)
+        rows.setdefault(group, []).append((name, shown(value), documented.get(name, "")))
+    return {group: Table(("key", "value", "meaning"), own, sentences=(2,)) for group, own in rows.items()}
 
 
-def origin(run: Run) -> str:
-    """Where the numbers come from: command, commit, device, versions, resumptions."""
+def origin(run: Run) -> Table:
+    """Where the numbers come from: commit, device, versions."""
     stored = run.provenance
-    parts = [html.command(str(stored["command"]))] if stored.get("command") else []
     rows = [
         (name, str(stored[entry]))
         for entry, name in (
@@ -289,43 +365,58 @@ def origin(run: Run) -> str:
     versions = stored.get("versions")
     if isinstance(versions, dict):
         rows += [(str(name), str(number)) for name, number in versions.items()]
-    parts.append(html.table(("", ""), rows) if rows else html.paragraph("Not recorded.", "soft"))
-    for again in stored.get("resumed") or ():
-        if isinstance(again, dict):
-            when = f"Resumed {again.get('started', '')}, commit {again.get('git_commit')}:"
-            parts += [html.paragraph(when), html.command(str(again.get("command", "")))]
-    return "".join(parts)
+    return Table(("", ""), rows)
 
 
-def sections(run: Run) -> str:
-    """Everything about one run, headline first."""
-    stopped = ""
-    if run.step < run.config["total_steps"]:
-        words = f"Unfinished: {run.step:,} of {run.config['total_steps']:,} steps."
-        stopped = html.paragraph(words, "warn")
-    table = evaluation_table(run.evaluation) if run.evaluation else final_table(run)
-    return (
-        stopped
-        + headline(run)
-        + html.section("Greedy evaluation", table)
-        + html.section("Learning curves", learning(run))
-        + html.section("Battle and credit", pictures(run))
-        + html.section("Configuration", configuration(run))
-        + html.section("Provenance", origin(run))
+def resumed(run: Run) -> list[tuple[str, str]]:
+    """When and by which command the run was continued."""
+    return [
+        (
+            f"Resumed {again.get('started', '')}, commit {again.get('git_commit')}:",
+            str(again.get("command", "")),
+        )
+        for again in run.provenance.get("resumed") or ()
+        if isinstance(again, dict)
+    ]
+
+
+def about(run: Run, label: str = "") -> About:
+    """Everything about one run."""
+    seeds = len({line["seed"] for line in run.lines})
+    total = run.config["total_steps"]
+    evaluation, notes = final_evaluation(run)
+    return About(
+        label=label or run.title,
+        unfinished=f"Unfinished: {run.step:,} of {total:,} steps." if run.step < total else "",
+        warnings=run.warnings,
+        headline=headline(run),
+        evaluation=evaluation,
+        evaluation_notes=notes,
+        spread=f"Median over {seeds} seeds, in a band from quartile to quartile."
+        if seeds > 1
+        else "One seed.",
+        charts=learning(run),
+        battle=battle_told(run.evaluation) if run.evaluation else None,
+        pictures=run.pictures,
+        changed=changed(run),
+        groups=groups(run),
+        command=str(run.provenance.get("command") or ""),
+        origin=origin(run),
+        resumed=resumed(run),
     )
 
 
-def differences(runs: Sequence[Run], labels: Sequence[str]) -> str:
-    """A table of the keys in which runs differ, or a word where they do not.
+def differing(found: Sequence[Run]) -> dict[str, list[str]]:
+    """The keys in which runs differ, with what each has.
 
-    A run stored before a key existed lacks it ("-"), which alone makes no difference.
+    What a run lacks, stored before the key existed, or has of a key that its learner does not read, is
+    "-", which alone makes no difference.
     """
-    names = list(dict.fromkeys(name for run in runs for name in run.config if name not in NOT_SETTINGS))
-    rows = []
-    for name in names:
-        values = [shown(run.config[name]) if name in run.config else "-" for run in runs]
-        if len(set(values) - {"-"}) > 1:
-            rows.append((name, *values))
-    if not rows:
-        return html.paragraph("The runs have the same configuration but for map, learner and preset.", "soft")
-    return html.table(("key", *labels), rows)
+    names = dict.fromkeys(name for run in found for name in run.config if name not in NOT_SETTINGS)
+    values = {name: [shown(run.config[name]) if reads(run, name) else "-" for run in found] for name in names}
+    return {name: own for name, own in values.items() if len(set(own) - {"-"}) > 1}
+
+
+def differences(found: Sequence[Run], labels: Sequence[str]) -> Table:
+    """A table of the keys in which runs differ."""
+    return Table(("key", *labels), [(name, *values) for name, values in differing(found).items()])

@@ -36,7 +36,9 @@ def test_a_missing_accelerator_is_refused(refused, device):
         pytest.skip(f"there is a {device} here")
     extra = {"gpu": "cuda13", "tpu": "tpu"}[device]
     complaint = refused(f"device={device}", "map=matrix")
-    assert complaint == f"device={device}: JAX finds none here; install seca_jax[{extra}], or use device=auto"
+    asked = f" under JAX_PLATFORMS={os.environ['JAX_PLATFORMS']}" if os.environ.get("JAX_PLATFORMS") else ""
+    right = f"install seca_jax[{extra}], or use device=auto"
+    assert complaint == f"device={device}: JAX finds none here{asked}; {right}"
 
 
 def test_a_directory_that_cannot_be_written_is_refused(refused, tmp_path):
@@ -60,11 +62,11 @@ def test_a_directory_that_cannot_be_made_is_refused(stubbed, refused):
 
 
 def test_a_full_disk_at_the_start_leaves_nothing(stubbed, refused, monkeypatch):
-    def full(self, text):
+    def full(self, content):
         self.touch()
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     complaint = refused("out=new/run", "map=matrix")
     assert complaint == "out=new/run: cannot be created (No space left on device)"
 

@@ -10,7 +10,6 @@ from seca_jax.config import learners
 from seca_jax.config.check import ConfigError
 from seca_jax.config.schema import Config, get, keys
 
-
 EVERYBODY = "every learner"
 
 

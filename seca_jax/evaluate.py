@@ -209,7 +209,7 @@ def load(chosen: Options) -> tuple[Any, Any, Any, int, Any]:
 
 
 def show(
-    config: Any, env: Any, episode: Any, params: Any, seed: int, outputs: dict, size: int, say: Any
+    config: Any, env: Any, episode: Any, assessment: Any, seed: int, outputs: dict, size: int, say: Any
 ) -> None:
     """Print and draw one episode: its end, its credit order, its pictures.
 
@@ -217,7 +217,7 @@ def show(
         config: the run's.
         env: Environment.
         episode: of :func:`seca_jax.show.film.play`.
-        params: of the seed that played it.
+        assessment: of :func:`seca_jax.show.film.assess`.
         seed: its number.
         outputs: paths of ``gif`` and ``plot``, None for what is not wanted.
         size: width of the GIF.
@@ -227,11 +227,10 @@ def show(
 
     steps, total = len(episode.rollout.action), episode.returns[-1]
     say(f"one episode of seed {seed}: {episode.ending} after {steps} steps, return {total:.3f}")
-    labels, alive, assessment = film.names(env, episode.frames), film.alive(env, episode), None
-    if config.algo != "seca":
+    labels, alive = film.names(env, episode.frames), film.alive(env, episode)
+    if assessment is None:
         say(f"{config.algo} assigns credit in no order: nothing to print or plot for it")
     else:
-        assessment = film.assess(config, env, params, episode.rollout)
         order, contribution = assessment
         name = config.credit.order
         say(f"credit order ({name}, first assessed first):")
@@ -289,7 +288,8 @@ def run(chosen: Options) -> None:
     index = pick(chosen, config, document)
     own = jax.tree.map(lambda x: x[index], params)
     episode = film.play(env, algorithm, own, jax.random.key(chosen.episode_seed))
-    show(config, env, episode, own, config.seed + index, outputs, chosen.size, console.print)
+    assessment = film.assess(algorithm, own, episode.rollout)
+    show(config, env, episode, assessment, config.seed + index, outputs, chosen.size, console.print)
 
 
 def usage() -> str:

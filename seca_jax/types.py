@@ -54,8 +54,7 @@ class Carry:
     last_action: jax.Array  # [B, N] int32, -1 at an episode's start
 
 
-@struct.dataclass
-class Assessment:
+class Assessment(NamedTuple):
     """Who deserves what in one episode, as a learner's critic sees it."""
 
     order: jax.Array  # [T, N] agent indices, first assessed first

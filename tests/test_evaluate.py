@@ -15,7 +15,7 @@ from seca_jax.envs.base import Environment
 from seca_jax.envs.smax import core
 from seca_jax.show import film
 from seca_jax.show.verdict import win_rate
-from seca_jax.types import Carry, Learner, Outcome, View
+from seca_jax.types import Assessment, Carry, Learner, Outcome, View
 
 
 def coin_toss():
@@ -175,7 +175,7 @@ def test_a_battle_is_replayed_and_assessed(tmp_path):
     ended = np.asarray(episode.rollout.terminated | episode.rollout.truncated)[:, 0]
     assert ended[-1] and not ended[:-1].any()
 
-    order, contribution = film.assess(config, env, params, episode.rollout)
+    order, contribution = film.assess(algorithm, params, episode.rollout)
     assert order.shape == contribution.shape == (steps, 3)
     for start in range(0, steps, 10):
         stage = slice(start, start + 10)
@@ -187,7 +187,7 @@ def test_a_battle_is_replayed_and_assessed(tmp_path):
     alive = film.alive(env, episode)
     assert alive.shape == (steps + 1, 3) and alive[0].all()
     film.draw(tmp_path / "plain.gif", episode, map_name="3m", title="3m", size=320)
-    options = {"assessment": film.Assessment(order, contribution), "alive": alive, "labels": labels}
+    options = {"assessment": Assessment(order, contribution), "alive": alive, "labels": labels}
     film.draw(tmp_path / "credit.gif", episode, map_name="3m", title="3m", size=320, **options)
     plain, credit = Image.open(tmp_path / "plain.gif"), Image.open(tmp_path / "credit.gif")
     assert plain.size[0] == 320 and credit.size[0] > 450  # the panel beside it

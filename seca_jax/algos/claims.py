@@ -19,10 +19,11 @@ import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 
-from seca_jax.algos import actor_critic, coma, vdn
-from seca_jax.algos.critic import hypernetwork, targets
+from seca_jax.algos import coma, vdn
+from seca_jax.algos.critic import hypernetwork_critic, targets
+from seca_jax.algos.policy import logits_of, make_agent
 from seca_jax.config.schema import Config
-from seca_jax.credit import attribution, names, order
+from seca_jax.credit import attribution, order
 from seca_jax.credit.advantage import prefixes, ranks
 from seca_jax.envs.base import Environment
 from seca_jax.experience.rollout import Rollout
@@ -55,22 +56,23 @@ class Opinion(NamedTuple):
 
 
 def _on_policy(config: Config, env: Environment) -> Opinion:
-    evaluator = coma.evaluator(env) if config.algo == "coma" else hypernetwork(config, env)
-    agent = actor_critic.make_agent(config, env)
+    critic = coma.critic_of(env) if config.algo == "coma" else hypernetwork_critic(config, env)
+    agent = make_agent(config, env)
 
     def policy(params, carry, view):
-        logits, _ = actor_critic.logits_of(agent, params.actor, carry, view.obs, view.avail)
+        logits, _ = logits_of(agent, params.actor, carry, view.obs, view.avail)
         return jax.nn.softmax(logits)
 
     def y(params, rollout):
         action = jax.nn.one_hot(rollout.action, env.num_actions)
         tail = policy(params, rollout.tail_carry, rollout.tail)
-        return targets(config, evaluator, params.critic, rollout, action, tail)
+        discounts = {"gamma": config.gamma, "lam": config.lam}
+        return targets(critic, params.critic, rollout, action, tail, **discounts)
 
     return Opinion(
         policy=policy,
-        inputs=lambda params, rollout: evaluator.reads(rollout.view, rollout.last_action()),
-        critic=lambda params, inputs: evaluator.at(params.critic, inputs),
+        inputs=lambda params, rollout: critic.inputs(rollout.view, rollout.last_action()),
+        critic=lambda params, inputs: critic.apply(params.critic, inputs),
         targets=y,
         along_path=config.algo != "coma",
     )
@@ -126,29 +128,26 @@ def orders(
         [T, B, N] agent indices each.
     """
     policy = view.policy(params, rollout.extra, rollout.view)
+    action = jax.nn.one_hot(rollout.action, policy.shape[-1])
+
+    def contribution(length: int | None) -> jax.Array:
+        c = attribution.path_contribution(
+            lambda state, v: view.critic(params, state)(v),
+            policy,
+            rollout.view.state,
+            points=config.credit.points,
+            mask=rollout.linked,
+            stage=order.stages(rollout.age, rollout.episode, length),
+            chunks=rollout.mask.shape[0],
+        )
+        return -c if config.credit.path == "backward" else c
+
     found = {}
     for name in wanted:
         if name == RANDOM:
             found[name] = jnp.argsort(jax.random.uniform(key, rollout.action.shape), axis=-1)
             continue
-        kind, length = names.parse(name)
-        if kind == "ig":
-            contribution = attribution.path_contribution(
-                lambda state, v: view.critic(params, state)(v),
-                policy,
-                rollout.view.state,
-                points=config.credit.points,
-                mask=rollout.linked,
-                stage=order.stages(rollout.age, rollout.episode, length),
-                chunks=rollout.mask.shape[0],
-            )
-            backward = config.credit.path == "backward"
-            found[name] = order.by_contribution(-contribution if backward else contribution)
-        elif kind == "prob":
-            taken = jax.nn.one_hot(rollout.action, policy.shape[-1])
-            found[name] = order.by_probability(policy, taken)
-        else:
-            found[name] = {"entropy": order.by_entropy, "fixed": order.fixed}[kind](policy)
+        found[name] = order.named(name, policy, action, contribution)
     return found
 
 
@@ -252,7 +251,7 @@ def score_products(
     """
     if config.algo in VALUE_BASED:
         return None
-    agent = actor_critic.make_agent(config, env)
+    agent = make_agent(config, env)
     carry = rollout.extra
     x = agent_input(rollout.view.obs[t, b], carry.last_action[t, b], env.num_actions)
     rows = carry.hidden[t, b], x, rollout.view.avail[t, b], rollout.action[t, b]

@@ -1,77 +1,123 @@
 """SeCA: sequential credit assignment, ordered by integrated gradients (Sections 3.3 and 3.4)."""
 
+from functools import partial
 from typing import Callable
 
 import jax
 import jax.numpy as jnp
 
-from seca_jax.algos import actor_critic
-from seca_jax.algos.actor_critic import Credit, by_advantage
-from seca_jax.algos.critic import hypernetwork
-from seca_jax.config.schema import Config
-from seca_jax.credit import advantage, attribution, order
+from seca_jax.algos.actor_critic import (
+    Judged,
+    Log,
+    Params,
+    Parts,
+    TrainState,
+    assemble,
+    collect,
+    finish,
+    fit_actor,
+    fit_critic,
+    judged,
+    learner,
+    prepare,
+    settle,
+    td_targets,
+)
+from seca_jax.algos.critic import hypernetwork_critic
+from seca_jax.algos.policy import policy_gradient, unrolled
+from seca_jax.config.schema import Config, CreditConfig
+from seca_jax.credit import attribution, order
+from seca_jax.credit.advantage import sequential
 from seca_jax.envs.base import Environment
-from seca_jax.types import Learner
+from seca_jax.experience.rollout import Rollout
+from seca_jax.types import Assessment, Learner
 
 
-def contribution(credit: Credit, *, points: int, length: int | None, backward: bool = False) -> jax.Array:
+def update(parts: Parts, state: TrainState) -> tuple[TrainState, Log]:
+    """One update of SeCA."""
+    config = parts.config
+    keys, rates = prepare(parts, state)
+
+    # 1 Collect experience with the current policies pi.
+    stream, rollout = collect(parts, state, keys.rollout)
+
+    # 2 Fit the critic f(s; v) to TD(lambda) targets, Eq. 10.
+    targets = td_targets(parts, state, rollout)
+    state, critic_log = fit_critic(parts, state, rollout, targets, rates.critic, keys.critic)
+
+    # 3 Order the agents by their contributions, integrated gradients along the path of policies, Eq. 14.
+    batch = judged(parts, state.params.critic, rollout, rollout.extra)
+    ordered = order_of(config.credit, batch)
+
+    # 4 Judge them one after the other in that order, Eq. 9.
+    advantage, value = batch.at_states(sequential_and_value, ordered)
+    samples, credit_log = settle(config.credit, advantage, targets - value, rollout)
+
+    # 5 Ascend Eq. 13's policy gradient with the adaptive entropy of Eq. 12.
+    objective = partial(policy_gradient, config.actor)
+    state, actor_log = fit_actor(parts, state, samples, objective, rates, keys.actor)
+
+    order_log = {"order_moved": moved(ordered)}
+    return finish(state, stream, keys.next, rollout, critic_log, order_log, credit_log, actor_log)
+
+
+def order_of(config: CreditConfig, batch: Judged) -> jax.Array:
+    """The order that ``credit.order`` names: [T, B, N] agent indices, first assessed first."""
+    return order.named(config.order, batch.policy, batch.action, partial(contribution, config, batch))
+
+
+def contribution(config: CreditConfig, batch: Judged, length: int | None) -> jax.Array:
     """Contribution of every agent to the stage that each step belongs to, Eq. 14.
 
     Args:
-        credit: the batch as the critic sees it.
-        points: K, points on each segment of the path.
+        config: ``points`` and ``path`` matter. Backward takes the path's differences backwards, as the
+            authors' code does; the contributions, and with them the order, change sign.
+        batch: the batch before the critic.
         length: steps of a stage; None: the episode (the part of it inside the window).
-        backward: take the path's differences backwards, as the authors' code does; the
-            contributions, and with them the order, change sign.
 
     Returns:
         [T, B, N].
     """
-    rollout = credit.rollout
+    rollout = batch.rollout
     c = attribution.path_contribution(
-        lambda state, v: credit.mixer(state)(v),
-        credit.policy,
-        rollout.view.state,
-        points=points,
+        batch.evaluate,
+        batch.policy,
+        batch.inputs,
+        points=config.points,
         mask=rollout.linked,
         stage=order.stages(rollout.age, rollout.episode, length),
-        chunks=credit.chunks,
+        chunks=batch.chunks,
     )
-    return -c if backward else c
+    return -c if config.path == "backward" else c
 
 
-def make_order(config: Config) -> Callable[[Credit], jax.Array]:
-    """The order function that ``credit.order`` names: Credit -> [T, B, N] agent indices."""
-    name = config.credit.order
-    if name == "fixed":
-        return lambda credit: order.fixed(credit.policy)
-    if name == "prob":
-        return lambda credit: order.by_probability(credit.policy, credit.action)
-    if name == "entropy":
-        return lambda credit: order.by_entropy(credit.policy)
-    stage = name.removeprefix("ig-")
-    length = None if stage == "episode" else int(stage)
+def sequential_and_value(
+    f: Callable[[jax.Array], jax.Array], policy: jax.Array, action: jax.Array, ordered: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Eq. 9's advantages [..., N], and f(s; u) [...] of what was done."""
+    return sequential(f, policy, action, ordered), f(action)
 
-    def by_path(credit):
-        backward = config.credit.path == "backward"
-        c = contribution(credit, points=config.credit.points, length=length, backward=backward)
-        return order.by_contribution(c)
 
-    return by_path
+def moved(ordered: jax.Array) -> jax.Array:
+    """How often the order departs from the agents' own numbering: 0 for fixed, 1 - 1/N at random."""
+    return jnp.mean(jnp.mean(ordered != jnp.arange(ordered.shape[-1]), axis=-1))
+
+
+def assess(parts: Parts, params: Params, rollout: Rollout) -> Assessment:
+    """Orders and contributions over one whole episode, leaves [T, 1, ...], as training would see it."""
+    config = parts.config.credit
+    batch = judged(parts, params.critic, rollout, unrolled(parts.agent, params.actor, rollout))
+    segment = attribution.segment_contribution(
+        batch.evaluate, batch.policy, batch.inputs, points=config.points
+    )
+    segment = jnp.concatenate([segment, jnp.zeros_like(batch.policy[:1, ..., 0])])[:, 0]
+    return Assessment(
+        order=order_of(config, batch)[:, 0],
+        contribution=-segment if config.path == "backward" else segment,
+    )
 
 
 def make(config: Config, env: Environment) -> Learner:
     """The SeCA learner of a run."""
-    place = make_order(config)
-
-    def judge(mixer, policy, action, turn):
-        return advantage.sequential(mixer, policy, action, turn), mixer(action)
-
-    def assign(credit):
-        turn = place(credit)
-        gain, q = credit.at_states(judge, credit.policy, credit.action, turn)
-        # How often the order departs from the agents' own numbering: 0 for fixed, 1 - 1/N at random.
-        moved = jnp.mean(turn != jnp.arange(env.num_agents), axis=-1)
-        return gain, q, {"order_moved": jnp.mean(moved)}
-
-    return actor_critic.make(config, env, hypernetwork(config, env), by_advantage(config, assign))
+    parts = assemble(config, env, hypernetwork_critic(config, env))
+    return learner(parts, update, assess=partial(assess, parts))

@@ -3,8 +3,12 @@
 Ties keep the agents' own numbering, so that an order is a function of its inputs alone.
 """
 
+from typing import Callable
+
 import jax
 import jax.numpy as jnp
+
+from seca_jax.credit import names
 
 
 def by_contribution(contribution: jax.Array) -> jax.Array:
@@ -48,3 +52,31 @@ def stages(age: jax.Array, episode: jax.Array, length: int | None) -> jax.Array:
     # An episode's stages are consecutive numbers; episodes are kept apart by the largest of them.
     stride = jnp.max(age) // length + 1
     return episode * stride + age // length
+
+
+def named(
+    name: str, policy: jax.Array, action: jax.Array, contribution: Callable[[int | None], jax.Array]
+) -> jax.Array:
+    """The order that a name of :mod:`seca_jax.credit.names` stands for.
+
+    Args:
+        name: value of ``credit.order``.
+        policy: [..., N, A].
+        action: [..., N, A], one-hot.
+        contribution: ``length -> [..., N]``, each agent's contribution to the stage of ``length`` steps
+            (None: the episode) that a step belongs to; called only where the order depends on it.
+
+    Returns:
+        [..., N].
+
+    Raises:
+        ValueError: no such order.
+    """
+    kind, length = names.parse(name)
+    if kind == "fixed":
+        return fixed(policy)
+    if kind == "prob":
+        return by_probability(policy, action)
+    if kind == "entropy":
+        return by_entropy(policy)
+    return by_contribution(contribution(length))

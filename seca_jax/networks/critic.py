@@ -1,16 +1,16 @@
 """Critics: the hypernetwork critic f_phi(s; v) and COMA's."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
+from seca_jax.config.schema import CriticConfig
+
 
 @struct.dataclass
-class Mixer:
-    """Weights of the critic's mixing network at given states, and the network itself.
+class CriticHead:
+    """f_phi at given states: the weights of its mixing network, and the network itself.
 
     Computing ``w1`` is what a critic evaluation costs; all vectors v at one state share it.
     """
@@ -29,7 +29,7 @@ class Mixer:
         return jnp.sum(jax.nn.relu(hidden) * self.w2, axis=-1) + self.b2
 
 
-class Critic(nn.Module):
+class Hypernetwork(nn.Module):
     """The hypernetwork of Figure 3(a): state -> weights of the mixing network f_phi."""
 
     inputs: int  # N * A
@@ -37,14 +37,14 @@ class Critic(nn.Module):
     hypernet_hidden: int
 
     @nn.compact
-    def __call__(self, state: jax.Array) -> Mixer:
-        """[..., S] -> :class:`Mixer`."""
+    def __call__(self, state: jax.Array) -> CriticHead:
+        """[..., S] -> :class:`CriticHead`."""
         # The first layers of all four weights read the same state: one product instead of four.
         ends = [self.hypernet_hidden + i * self.mixing for i in range(3)]
         first = nn.Dense(self.hypernet_hidden + 3 * self.mixing, name="first")(state)
         h1, h2, h3, b1 = jnp.split(first, ends, axis=-1)
         w1 = nn.Dense(self.inputs * self.mixing, use_bias=False, name="w1")(nn.relu(h1))
-        return Mixer(
+        return CriticHead(
             w1=w1.reshape(*w1.shape[:-1], self.inputs, self.mixing),
             w1_fixed=self.param("w1_fixed", nn.initializers.zeros, (self.inputs, self.mixing)),
             b1=b1,
@@ -53,13 +53,13 @@ class Critic(nn.Module):
         )
 
 
-def make_critic(config: Any, num_agents: int, num_actions: int) -> Critic:
-    """The critic of a run; ``critic.hypernet_hidden=paper`` is as wide as its output (64 N A)."""
-    width = config.critic.hypernet_hidden
-    outputs = config.critic.mixing * num_agents * num_actions
-    return Critic(
+def make_hypernetwork(config: CriticConfig, num_agents: int, num_actions: int) -> Hypernetwork:
+    """The critic of a run; ``hypernet_hidden=paper`` is as wide as its output (64 N A)."""
+    width = config.hypernet_hidden
+    outputs = config.mixing * num_agents * num_actions
+    return Hypernetwork(
         inputs=num_agents * num_actions,
-        mixing=config.critic.mixing,
+        mixing=config.mixing,
         hypernet_hidden=outputs if width == "paper" else int(width),
     )
 

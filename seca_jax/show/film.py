@@ -6,15 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seca_jax.algos import actor_critic, seca
-from seca_jax.algos.critic import hypernetwork
-from seca_jax.config.schema import Config
-from seca_jax.credit import attribution
 from seca_jax.envs.base import Environment
 from seca_jax.experience.rollout import Rollout
-from seca_jax.networks.agent import unroll
 from seca_jax.show import credit_figure, credit_panel, style
-from seca_jax.types import Learner
+from seca_jax.types import Assessment, Learner
 
 
 class Episode(NamedTuple):
@@ -25,13 +20,6 @@ class Episode(NamedTuple):
     returns: np.ndarray  # [T + 1] return so far, the environment's own unit
     won: bool
     ending: str  # won, lost or time limit
-
-
-class Assessment(NamedTuple):
-    """What the critic makes of an episode."""
-
-    order: np.ndarray  # [T, N] agent indices, first assessed first
-    contribution: np.ndarray  # [T, N] of the segment from step t to t + 1 (Eq. 14); the last row is 0
 
 
 def play(env: Environment, algorithm: Learner, params: Any, key: jax.Array) -> Episode:
@@ -80,46 +68,17 @@ def play(env: Environment, algorithm: Learner, params: Any, key: jax.Array) -> E
     return Episode(rollout, frames, np.concatenate([[0.0], returned[:, 0]]), won, ending)
 
 
-def assess(config: Config, env: Environment, params: actor_critic.Params, rollout: Rollout) -> Assessment:
-    """Orders and contributions of a SeCA run's critic over one episode, as training would see it.
+def assess(learner: Learner, params: Any, rollout: Rollout) -> Assessment | None:
+    """What the learner's critic makes of an episode, as NumPy arrays; None: it assigns credit in no order.
 
     Args:
-        config: the run's; ``credit.order``, ``credit.points`` and ``credit.path`` matter.
-        env: the run's environment.
+        learner: that played it.
         params: of one seed.
         rollout: leaves [T, 1, ...], one whole episode.
     """
-    agent = actor_critic.make_agent(config, env)
-    critic = hypernetwork(config, env)
-
-    @jax.jit
-    def look(params, rollout):
-        view = rollout.view
-        logits = unroll(
-            agent,
-            params.actor,
-            rollout.carry.hidden,
-            view.obs,
-            rollout.last_action(),
-            view.avail,
-            rollout.start,
-        )
-        credit = actor_critic.Credit(
-            mixer=lambda state: critic.at(params.critic, state),
-            chunks=1,
-            reads=view.state,
-            policy=jax.nn.softmax(logits),
-            action=jax.nn.one_hot(rollout.action, env.num_actions),
-            rollout=rollout,
-        )
-        segment = attribution.segment_contribution(
-            lambda state, v: credit.mixer(state)(v), credit.policy, view.state, points=config.credit.points
-        )
-        return seca.make_order(config)(credit)[:, 0], segment[:, 0]
-
-    order, segment = look(params, rollout)
-    segment = np.concatenate([segment, np.zeros((1, env.num_agents))])
-    return Assessment(np.asarray(order), -segment if config.credit.path == "backward" else segment)
+    if learner.assess is None:
+        return None
+    return jax.device_get(jax.jit(learner.assess)(params, rollout))
 
 
 def spans(order: np.ndarray) -> list[tuple[int, int, np.ndarray]]:

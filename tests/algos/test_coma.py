@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 
 from seca_jax.algos import coma
-from seca_jax.algos import critic as critic_fit
-from seca_jax.algos.critic import Evaluator
-from seca_jax.config.schema import Config, get
+from seca_jax.algos.critic import Critic, targets
 from seca_jax.envs.base import Environment
 from seca_jax.experience import rollout
 from seca_jax.types import Carry, View
@@ -22,16 +20,16 @@ ENV = Environment(
 @pytest.fixture(scope="module")
 def critic():
     """(q, value, policy, action): the critic with random weights, bound to random inputs."""
-    judge = coma.evaluator(ENV)
+    own = coma.critic_of(ENV)
     keys = jax.random.split(jax.random.key(0), 6)
-    params = judge.init(keys[0])
+    params = own.init(keys[0])
     params = jax.tree.map(lambda x: x + 0.3 * jax.random.normal(keys[1], x.shape), params)
     view = View(
         obs=jax.random.normal(keys[2], (B, N, ENV.obs_size)),
         avail=None,
         state=jax.random.normal(keys[3], (B, ENV.state_size)),
     )
-    value = judge.at(params, judge.reads(view, jax.random.randint(keys[4], (B, N), -1, A)))
+    value = own.apply(params, own.inputs(view, jax.random.randint(keys[4], (B, N), -1, A)))
     policy = jax.nn.softmax(2.0 * jax.random.normal(keys[5], (B, N, A)))
     action = np.random.default_rng(0).integers(0, A, (B, N))
 
@@ -48,7 +46,7 @@ def replaced(joint, agent, own):
 
 def test_advantage_is_eq5_by_enumeration(critic):
     q, value, policy, action = critic
-    got, taken = coma.judge(value, policy, jax.nn.one_hot(action, A))
+    got, taken = coma.counterfactual_and_value(value, policy, jax.nn.one_hot(action, A))
     p = np.asarray(policy, np.float64)
     for agent in range(N):
         baseline = sum(p[:, agent, own] * q(replaced(action, agent, own), agent) for own in range(A))
@@ -62,7 +60,7 @@ def test_advantage_has_mean_zero_under_the_agents_policy(critic):
         mean = 0.0
         for own in range(A):
             joint = jax.nn.one_hot(replaced(action, agent, own), A)
-            mean += policy[:, agent, own] * coma.judge(value, policy, joint)[0][:, agent]
+            mean += policy[:, agent, own] * coma.counterfactual_and_value(value, policy, joint)[0][:, agent]
         np.testing.assert_allclose(mean, 0.0, atol=1e-5)
 
 
@@ -84,10 +82,10 @@ def test_targets_are_eq10_for_every_agent():
     table = rng.normal(size=(N, A))
 
     # A critic whose value of agent n's row is the state's only feature times the row's entry in a table.
-    judge = Evaluator(
+    critic = Critic(
         init=None,
-        reads=lambda view, last_action: view.state,
-        at=lambda params, state: lambda v: state[..., :1] * jnp.sum(v * jnp.asarray(table), axis=-1),
+        inputs=lambda view, last_action: view.state,
+        apply=lambda params, state: lambda v: state[..., :1] * jnp.sum(v * jnp.asarray(table), axis=-1),
         floats=1,
     )
     state, tail_state = rng.normal(size=(steps, B, 1)), rng.normal(size=(2, B, 1))
@@ -111,9 +109,10 @@ def test_targets_are_eq10_for_every_agent():
         tail_carry=Carry(None, jnp.zeros((2, B, N), jnp.int32)),
         slot=jnp.ones(steps, jnp.int32),
     )
-    config = Config()
-    got = critic_fit.targets(config, judge, None, batch, jax.nn.one_hot(action, A), jnp.asarray(tail_policy))
-    gamma, lam = get(config, "gamma"), get(config, "lam")
+    gamma, lam = 0.97, 0.85
+    got = targets(
+        critic, None, batch, jax.nn.one_hot(action, A), jnp.asarray(tail_policy), gamma=gamma, lam=lam
+    )
     expected = np.zeros((steps, B, N))
     for b in range(B):
         for n in range(N):

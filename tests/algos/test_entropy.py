@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from seca_jax.algos import seca
-from seca_jax.algos.actor_critic import adaptive_entropy, entropy_of, log_prob_of
+from seca_jax.algos.policy import adaptive_entropy, entropy_of, log_prob_of
 from seca_jax.config.schema import ActorConfig, Config
 from seca_jax.envs.base import Environment
 from seca_jax.networks.agent import Agent

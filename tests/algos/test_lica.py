@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from seca_jax.algos import lica
-from seca_jax.algos.actor_critic import Batch, Credit
-from seca_jax.algos.critic import Evaluator
+from seca_jax.algos.critic import Critic
+from seca_jax.algos.policy import Samples
 from seca_jax.arrays import CHUNK
 
 T, B, N, A = 4, 2, 3, 3
@@ -19,25 +19,19 @@ def test_gradient_is_that_of_the_expected_value_where_the_critic_is_linear(monke
     sum_u P(u) Q(s, u) (1[u_n = i] - pi_n(i))."""
     rng = np.random.default_rng(0)
     state, logits = rng.normal(size=(T, B, N * A)), rng.normal(size=(T, B, N, A))
-    evaluator = Evaluator(
+    critic = Critic(
         init=None,
-        reads=None,
-        at=lambda params, s: lambda v: params * jnp.sum(s.reshape(v.shape) * v, axis=(-2, -1)),
+        inputs=None,
+        apply=lambda params, s: lambda v: params * jnp.sum(s.reshape(v.shape) * v, axis=(-2, -1)),
         floats=1,
     )
-    monkeypatch.setitem(CHUNK, jax.default_backend(), B)  # a piece for every step
+    monkeypatch.setitem(CHUNK, jax.default_backend(), B)  # a chunk for every step
     mask = jnp.ones((T, B), bool)
-    assert evaluator.chunks(mask) == T
-    credit = Credit(
-        mixer=lambda s: evaluator.at(2.0, s),
-        chunks=1,
-        reads=jnp.asarray(state),
-        policy=None,
-        action=None,
-        rollout=None,
-    )
-    aim = lica.through_critic(evaluator, credit)
-    batch = Batch(*[None] * 4, mask=mask, action=None, data=aim.data, hidden=None)
+    assert critic.chunks(mask) == T
+    samples = Samples(*[None] * 4, mask=mask, action=None, data=jnp.asarray(state), hidden=None)
+
+    def objective(logits):
+        return lica.value_of_policies(critic, 2.0, logits, samples)
 
     policy = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     value, gradient = np.zeros((T, B)), np.zeros((T, B, N, A))
@@ -50,8 +44,8 @@ def test_gradient_is_that_of_the_expected_value_where_the_critic_is_linear(monke
             for n, i in itertools.product(range(N), range(A)):
                 gradient[t, b, n, i] += p * q * ((joint[n] == i) - policy[t, b, n, i])
 
-    parts = aim.objective(jnp.asarray(logits), batch)
-    assert parts.shape == (T, B, N)
-    np.testing.assert_allclose(parts.sum(-1), value, rtol=1e-4, atol=1e-5)
-    got = jax.grad(lambda z: aim.objective(z, batch).sum())(jnp.asarray(logits))
+    f = objective(jnp.asarray(logits))
+    assert f.shape == (T, B)
+    np.testing.assert_allclose(f, value, rtol=1e-4, atol=1e-5)
+    got = jax.grad(lambda z: objective(z).sum())(jnp.asarray(logits))
     np.testing.assert_allclose(got, gradient, rtol=1e-4, atol=1e-5)

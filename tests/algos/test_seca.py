@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from seca_jax import algos
-from seca_jax.algos import actor_critic, seca
+from seca_jax.algos import seca
+from seca_jax.algos.actor_critic import Judged
+from seca_jax.algos.critic import Critic
 from seca_jax.config.schema import ActorConfig, Config, CreditConfig, CriticConfig
 from seca_jax.envs import probes
 from seca_jax.experience import rollout
@@ -111,18 +113,20 @@ T, B, N, A = 6, 2, 3, 2
 
 
 @pytest.fixture(scope="module")
-def credit():
+def batch():
     """A critic linear in v with weight n + 1 on agent n's first action: contributions by hand."""
     probability = np.random.default_rng(0).uniform(0.05, 0.95, (T, B, N)).astype(np.float32)
     policy = jnp.stack([probability, 1.0 - probability], axis=-1)
     action = jax.nn.one_hot(jnp.array(np.random.default_rng(1).integers(0, A, (T, B, N))), A)
 
-    def mixer(state):
-        del state
-        return lambda v: jnp.sum(v[..., 0] * jnp.arange(1.0, N + 1), axis=-1)
-
+    critic = Critic(
+        init=None,
+        inputs=None,
+        apply=lambda weights, state: lambda v: jnp.sum(v[..., 0] * weights, axis=-1),
+        floats=0,
+    )
     age = np.array([[0, 3], [1, 4], [2, 0], [3, 1], [0, 2], [1, 3]])
-    batch = rollout.Rollout(
+    steps = rollout.Rollout(
         view=View(jnp.zeros((T, B, N, 1)), jnp.ones((T, B, N, A), bool), jnp.zeros((T, B, 1))),
         action=jnp.argmax(action, -1),
         extra=None,
@@ -138,14 +142,12 @@ def credit():
         tail_carry=None,
         slot=jnp.zeros(T, jnp.int32),
     )
-    return actor_critic.Credit(
-        mixer=mixer, chunks=3, reads=batch.view.state, policy=policy, action=action, rollout=batch
-    )
+    return Judged(critic, jnp.arange(1.0, N + 1), steps.view.state, policy, action, steps)
 
 
-def by_hand(credit, length):
+def by_hand(batch, length):
     """Contribution to each step's stage, summed segment by segment in Python."""
-    p, age = np.asarray(credit.policy)[..., 0], np.asarray(credit.rollout.age)
+    p, age = np.asarray(batch.policy)[..., 0], np.asarray(batch.rollout.age)
     result = np.zeros((T, B, N))
     for b in range(B):
         stages, stage = [], -1
@@ -162,23 +164,23 @@ def by_hand(credit, length):
 
 
 @pytest.mark.parametrize("name, length", [("ig-episode", None), ("ig-1", 1), ("ig-2", 2), ("ig-3", 3)])
-def test_path_orders_follow_the_contributions(credit, name, length):
-    hand = by_hand(credit, length)
-    got = seca.contribution(credit, points=2, length=length)
+def test_path_orders_follow_the_contributions(batch, name, length):
+    hand = by_hand(batch, length)
+    got = seca.contribution(CreditConfig(points=2), batch, length)
     np.testing.assert_allclose(got, hand, atol=1e-5)
-    order = seca.make_order(config_of(credit=CreditConfig(order=name)))(credit)
+    order = seca.order_of(CreditConfig(order=name), batch)
     np.testing.assert_array_equal(order, np.argsort(-np.asarray(got), axis=-1, kind="stable"))
-    backward = seca.make_order(config_of(credit=CreditConfig(order=name, path="backward")))(credit)
+    backward = seca.order_of(CreditConfig(order=name, path="backward"), batch)
     np.testing.assert_array_equal(backward, np.argsort(np.asarray(got), axis=-1, kind="stable"))
 
 
-def test_step_orders_look_at_the_policy_alone(credit):
-    taken = np.sum(np.asarray(credit.policy) * np.asarray(credit.action), axis=-1)
-    order = seca.make_order(config_of(credit=CreditConfig(order="prob")))(credit)
+def test_step_orders_look_at_the_policy_alone(batch):
+    taken = np.sum(np.asarray(batch.policy) * np.asarray(batch.action), axis=-1)
+    order = seca.order_of(CreditConfig(order="prob"), batch)
     np.testing.assert_array_equal(order, np.argsort(-taken, axis=-1))
-    p = np.asarray(credit.policy, np.float64)
+    p = np.asarray(batch.policy, np.float64)
     entropy = -np.sum(p * np.log(p), axis=-1)
-    order = seca.make_order(config_of(credit=CreditConfig(order="entropy")))(credit)
+    order = seca.order_of(CreditConfig(order="entropy"), batch)
     np.testing.assert_array_equal(order, np.argsort(entropy, axis=-1))
-    order = seca.make_order(config_of(credit=CreditConfig(order="fixed")))(credit)
+    order = seca.order_of(CreditConfig(order="fixed"), batch)
     np.testing.assert_array_equal(order, np.broadcast_to(np.arange(N), (T, B, N)))

@@ -1,0 +1,188 @@
+"""The actor of the on-policy learners: how it acts, what it ascends, and the ascent."""
+
+from typing import Any, Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from seca_jax.algos.minibatches import descend, passes
+from seca_jax.arrays import masked_mean
+from seca_jax.config.schema import ActorConfig, Config
+from seca_jax.envs.base import Environment
+from seca_jax.experience.rollout import Rollout
+from seca_jax.networks.agent import Agent, agent_input, unroll
+from seca_jax.types import Carry
+
+ENTROPY_FLOOR = 1e-3  # nats; below it the adaptive term stops growing instead of dividing 0 by 0
+
+
+@struct.dataclass
+class Samples:
+    """What the actor learns from; leaves [T, B, ...], the hidden state's [1, B, ...]."""
+
+    obs: jax.Array  # [T, B, N, O]
+    last_action: jax.Array  # [T, B, N] int32
+    avail: jax.Array  # [T, B, N, A] bool
+    start: jax.Array  # [T, B] bool
+    mask: jax.Array  # [T, B] bool
+    action: jax.Array  # [T, B, N] int32
+    data: Any  # what the objective needs besides, leaves [T, B, ...]
+    hidden: jax.Array  # [1, B, N, H] before the first step
+
+
+@struct.dataclass
+class Judgement:
+    """What :func:`policy_gradient` needs besides: ``Samples.data``."""
+
+    advantage: jax.Array  # [T, B, N]
+    log_prob: jax.Array  # [T, B, N] of the taken actions, when they were taken
+
+
+# (logits [T, B, N, A], Samples) -> [T, B], what a step is worth to the actor, without the entropy
+Objective = Callable[[jax.Array, Samples], jax.Array]
+
+
+def make_agent(config: Config, env: Environment) -> Agent:
+    """The agent of a run, which all of a team are."""
+    return Agent(hidden=config.actor.hidden, num_actions=env.num_actions)
+
+
+def logits_of(
+    agent: Agent, params: Any, carry: Carry, obs: jax.Array, avail: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """One step of the agents: (masked logits [..., B, N, A], next hidden state [..., B, N, H])."""
+    x = agent_input(obs, carry.last_action, agent.num_actions)
+    hidden, logits = agent.apply(params, carry.hidden, x, avail)
+    return logits, hidden
+
+
+def unrolled(agent: Agent, params: Any, rollout: Rollout) -> jax.Array:
+    """Masked logits along a rollout, [T, B, N, A]."""
+    view = rollout.view
+    hidden, last_action = rollout.carry.hidden, rollout.last_action()
+    return unroll(agent, params, hidden, view.obs, last_action, view.avail, rollout.start)
+
+
+def log_prob_of(logits: jax.Array, action: jax.Array) -> jax.Array:
+    """Log-probability of ``action`` [...] under masked ``logits`` [..., A]."""
+    return jnp.take_along_axis(jax.nn.log_softmax(logits), action[..., None], axis=-1)[..., 0]
+
+
+def entropy_of(logits: jax.Array) -> jax.Array:
+    """Entropy in nats over the available actions. Masked logits [..., A] -> [...]."""
+    return -jnp.sum(jax.nn.softmax(logits) * jax.nn.log_softmax(logits), axis=-1)
+
+
+def choices(mask: jax.Array, avail: jax.Array) -> jax.Array:
+    """Agents with a choice at real steps. ``mask`` [T, B], ``avail`` [T, B, N, A] -> [T, B, N] bool."""
+    return mask[..., None] & (jnp.sum(avail, axis=-1) > 1)
+
+
+def adaptive_entropy(entropy: jax.Array, counted: jax.Array, coefficient: Any, normalise: str) -> jax.Array:
+    """Adaptive entropy term, Eq. 12: xi H / stop_gradient(H), whose gradient is xi dH / H.
+
+    Args:
+        entropy: [T, B, N].
+        counted: [T, B, N] bool, real steps of agents with a choice; elsewhere the term is 0 (an
+            agent with one action left has H = 0 and nothing to explore).
+        coefficient: xi, may be traced.
+        normalise: ``state`` divides by every state's own entropy (the paper), ``batch`` by the mean
+            over the batch (the authors' code).
+
+    Returns:
+        [T, B, N].
+    """
+    scale = masked_mean(entropy, counted) if normalise == "batch" else entropy
+    scale = jax.lax.stop_gradient(jnp.maximum(scale, ENTROPY_FLOOR))
+    return jnp.where(counted, coefficient * entropy / scale, 0.0)
+
+
+def policy_gradient(config: ActorConfig, logits: jax.Array, samples: Samples) -> jax.Array:
+    """The objective whose gradient is the advantages' part of Eq. 13: log pi(u) A, summed over agents.
+
+    One update a batch ascends log pi(u) A; more of them ascend PPO's clipped surrogate.
+
+    Args:
+        config: ``epochs``, ``minibatches`` and ``clip`` matter.
+        logits: [T, B, N, A], masked.
+        samples: ``data`` is a :class:`Judgement`.
+
+    Returns:
+        [T, B].
+    """
+    advantage = samples.data.advantage
+    log_prob = log_prob_of(logits, samples.action)
+    if config.epochs * config.minibatches > 1:
+        ratio = jnp.exp(log_prob - samples.data.log_prob)
+        clipped = jnp.clip(ratio, 1.0 - config.clip, 1.0 + config.clip)
+        worth = jnp.minimum(ratio * advantage, clipped * advantage)
+    else:
+        worth = log_prob * advantage
+    return jnp.sum(worth, axis=-1)
+
+
+def samples(rollout: Rollout, data: Any) -> Samples:
+    """The batch as the actor learns from it; ``data`` with leaves [T, B, ...]."""
+    return Samples(
+        obs=rollout.view.obs,
+        last_action=rollout.last_action(),
+        avail=rollout.view.avail,
+        start=rollout.start,
+        mask=rollout.mask,
+        action=rollout.action,
+        data=data,
+        hidden=rollout.carry.hidden[None],
+    )
+
+
+def fit(
+    config: ActorConfig,
+    agent: Agent,
+    tx: optax.GradientTransformation,
+    learned: tuple[Any, Any],
+    batch: Samples,
+    objective: Objective,
+    lr: Any,
+    xi: Any,
+    key: jax.Array,
+) -> tuple[tuple[Any, Any], dict[str, jax.Array]]:
+    """Ascent of objective and adaptive entropy, averaged over real steps, minibatch by minibatch.
+
+    Args:
+        config: ``normalise``, ``epochs`` and ``minibatches`` matter.
+        agent: the actor.
+        tx: of :func:`seca_jax.algos.minibatches.optimiser`.
+        learned: (parameters, optimiser state).
+        batch: what to learn from.
+        objective: see :data:`Objective`.
+        lr: learning rate, may be traced.
+        xi: coefficient of the entropy, which is summed over agents; may be traced.
+        key: for the minibatches.
+
+    Returns:
+        ``learned``, metrics.
+    """
+
+    def loss(params: Any, part: Samples) -> tuple[jax.Array, jax.Array]:
+        logits = unroll(agent, params, part.hidden[0], part.obs, part.last_action, part.avail, part.start)
+        worth = objective(logits, part)
+        counted = choices(part.mask, part.avail)
+        entropy = entropy_of(logits)
+        bonus = adaptive_entropy(entropy, counted, xi, config.normalise)
+        # Eq. 13: summed over agents, averaged over steps.
+        return -masked_mean(worth + jnp.sum(bonus, axis=-1), part.mask), masked_mean(entropy, counted)
+
+    def update(learned: tuple[Any, Any], part: Samples) -> tuple[tuple[Any, Any], tuple]:
+        params, opt = learned
+        (value, entropy), gradient = jax.value_and_grad(loss, has_aux=True)(params, part)
+        learned = descend(tx, gradient, opt, params, lr)
+        return learned, (value, entropy, optax.tree.norm(gradient))
+
+    learned, (value, entropy, norm) = passes(update, learned, batch, key, config.epochs, config.minibatches)
+    return learned, {
+        "actor_loss": jnp.mean(value),
+        "entropy": jnp.mean(entropy[0]),
+        "actor_grad_norm": jnp.mean(norm),
+    }

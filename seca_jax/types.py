@@ -67,14 +67,17 @@ class State(Protocol):
     @property
     def params(self) -> Any:
         """What ``act`` and ``assess`` take."""
+        ...
 
     @property
     def steps(self) -> jax.Array:
         """int32 scalar, real environment steps so far."""
+        ...
 
     @property
     def updates(self) -> jax.Array:
         """int32 scalar, batches learned from."""
+        ...
 
 
 class Init(Protocol):

@@ -32,7 +32,7 @@ def prefixes(policy: jax.Array, action: jax.Array, order: jax.Array) -> jax.Arra
     num_agents = policy.shape[-2]
     rank = ranks(order)
 
-    def prefix(i):
+    def prefix(i: jax.Array) -> jax.Array:
         return jnp.where((rank < i)[..., None], action, policy)
 
     return jax.vmap(prefix)(jnp.arange(num_agents + 1))
@@ -73,7 +73,7 @@ def exact(evaluate: Evaluate, policy: jax.Array, action: jax.Array, order: jax.A
     lead = policy.shape[:-2]
     q = jax.lax.map(lambda u: evaluate(jnp.broadcast_to(u, (*lead, *u.shape))), one_hot)  # [J, ...]
 
-    def expected(v):
+    def expected(v: jax.Array) -> jax.Array:
         rows = jnp.einsum("...na,jna->j...n", v, one_hot)
         return jnp.sum(q * jnp.prod(rows, axis=-1), axis=0)
 
@@ -87,7 +87,7 @@ def coma(evaluate: Evaluate, policy: jax.Array, action: jax.Array) -> jax.Array:
     """
     num_agents = policy.shape[-2]
 
-    def without(a):
+    def without(a: jax.Array) -> jax.Array:
         own = (jnp.arange(num_agents) == a)[:, None]
         return evaluate(jnp.where(own, policy, action))
 

@@ -38,10 +38,10 @@ def segment_contribution(
     move = jnp.diff(state, axis=0, append=state[-1:])
     alphas = (jnp.arange(points) + 0.5) / points
 
-    def contribution(part):
+    def contribution(part: tuple[jax.Array, ...]) -> jax.Array:
         policy, state, step, move = part
 
-        def at(alpha):
+        def at(alpha: jax.Array) -> jax.Array:
             here = state + alpha * move
             gradient = jax.grad(lambda v: jnp.sum(evaluate(here, v)))(policy + alpha * step)
             return jnp.sum(gradient * step, axis=-1)

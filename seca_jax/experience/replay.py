@@ -93,7 +93,7 @@ def watch(env: Environment) -> Environment:
 
     def view(state: Any) -> View:
         world = jax.tree.map(lambda x, axis: jnp.moveaxis(x, axis, 0), state, axes)
-        return env.view(state).replace(state=world)
+        return replace(env.view(state), state=world)
 
     return replace(env, view=view)
 
@@ -154,7 +154,8 @@ def seen(env: Environment, axes: Any, function: Callable[[Batch], Any], episode:
 
     def at_length(length: int) -> Callable[[Episode], Any]:
         def run(episode: Episode) -> Any:
-            short = episode.replace(
+            short = replace(
+                episode,
                 world=jax.tree.map(lambda x: x[:, : length + 1], episode.world),
                 action=episode.action[:, :length],
                 reward=episode.reward[:, :length],

@@ -36,7 +36,7 @@ def td_lambda(
         as ``next_value``.
     """
 
-    def backward(y_next, step):
+    def backward(y_next: jax.Array, step: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
         r, end, cut, value = step
         mixed = jnp.where(cut, value, lam * y_next + (1.0 - lam) * value)
         y = r + gamma * jnp.where(end, 0.0, mixed)

@@ -97,7 +97,7 @@ def anywhere(x: jax.Array) -> jax.Array:
 
 
 @anywhere.def_vmap
-def _anywhere_batched(axis_size, in_batched, x):
+def _anywhere_batched(axis_size: int, in_batched: list[bool], x: jax.Array) -> tuple[jax.Array, bool]:
     del axis_size, in_batched
     return anywhere(x), False
 
@@ -112,14 +112,16 @@ def start_stream(env: Environment, carry: Any, key: jax.Array, num_envs: int) ->
     )
 
 
-def _advance(env: Environment, policy: Policy, params: Any, stream: Stream, key: jax.Array):
+def _advance(
+    env: Environment, policy: Policy, params: Any, stream: Stream, key: jax.Array
+) -> tuple[Stream, dict[str, Any]]:
     """One decision and one environment step: (stream before any restart, record of the step)."""
     act_key, step_key = jax.random.split(key)
     view = env.view(stream.env)
     action, carry, extra = policy(params, stream.carry, view.obs, view.avail, act_key)
     env_state, outcome = env.step(step_key, stream.env, action)
     returned = stream.returned + outcome.reward / env.reward_scale
-    record = dict(
+    record: dict[str, Any] = dict(
         view=view,
         action=action,
         extra=extra,
@@ -139,7 +141,9 @@ def _keep(env: Environment, mask: jax.Array, new: tuple, old: tuple) -> tuple:
     return env.select(mask, new[0], old[0]), select_rows(mask, new[1], old[1])
 
 
-def _finish(env: Environment, carry: Any, records: dict, mask: jax.Array, tails: list, slot: jax.Array):
+def _finish(
+    env: Environment, carry: Any, records: dict[str, Any], mask: jax.Array, tails: list, slot: jax.Array
+) -> Rollout:
     views = [env.view(state) for state, _ in tails]
     stack = lambda *leaves: jnp.stack(leaves)  # noqa: E731
     return Rollout(
@@ -158,7 +162,7 @@ def collect_stream(
     """``length`` steps of every environment, restarting where episodes end."""
     num_slots = -(-length // env.max_steps)
 
-    def step(carry, inputs):
+    def step(carry: Any, inputs: tuple[jax.Array, jax.Array]) -> tuple[Any, dict[str, Any]]:
         stream, slots = carry
         key, slot = inputs
         step_key, restart_key = jax.random.split(key)
@@ -195,11 +199,11 @@ def collect_episodes(
     shapes = jax.eval_shape(lambda s, k: _advance(env, policy, params, s, k)[1], fresh, key)
     buffers = jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), shapes)
 
-    def unfinished(loop):
+    def unfinished(loop: tuple) -> jax.Array:
         t, _, _, running, _, _ = loop
         return (t < length) & anywhere(running)
 
-    def step(loop):
+    def step(loop: tuple) -> tuple:
         t, stream, kept, running, buffers, mask = loop
         stream, record = _advance(env, policy, params, stream, jax.random.fold_in(key, t))
         kept = _keep(env, record["truncated"] & running, (stream.env, stream.carry), kept)
@@ -250,13 +254,15 @@ def evaluate(
     reset_key, key = jax.random.split(key)
     fresh = start_stream(env, initial_carry(episodes), reset_key, episodes)
 
-    def policy(params, carry, obs, avail, key):
+    def policy(
+        params: Any, carry: Carry, obs: jax.Array, avail: jax.Array, key: jax.Array
+    ) -> tuple[jax.Array, Carry, tuple]:
         return *act(params, carry, obs, avail, key, True), ()
 
-    def unfinished(loop):
+    def unfinished(loop: tuple) -> jax.Array:
         return (loop[0] < env.max_steps) & anywhere(loop[2])
 
-    def step(loop):
+    def step(loop: tuple) -> tuple:
         t, stream, running, won, returned, length = loop
         stream, record = _advance(env, policy, params, stream, jax.random.fold_in(key, t))
         won = won | (running & record["won"])

@@ -1,6 +1,6 @@
 """The recurrent agent, one set of parameters for all agents, and what it remembers."""
 
-from typing import Any
+from typing import Any, Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +45,7 @@ def agent_input(obs: jax.Array, last_action: jax.Array, num_actions: int) -> jax
     return jnp.concatenate([obs, jax.nn.one_hot(last_action, num_actions), identity], axis=-1)
 
 
-def scaled(scale: float, mode: str = "fan_in") -> nn.initializers.Initializer:
+def scaled(scale: float, mode: Literal["fan_in", "fan_out"] = "fan_in") -> nn.initializers.Initializer:
     """Normal weights of the size that orthogonal ones would have.
 
     Orthogonal ones take a QR factorisation, and two of those at once, batched over seeds, wait for
@@ -87,6 +87,13 @@ class Agent(nn.Module):
         return hidden, jnp.where(avail, head(hidden), MASKED)
 
 
+def apply(
+    agent: Agent, params: Any, hidden: jax.Array, x: jax.Array, avail: jax.Array | bool
+) -> tuple[jax.Array, jax.Array]:
+    """:meth:`Agent.__call__` with its parameters."""
+    return cast(tuple[jax.Array, jax.Array], agent.apply(params, hidden, x, avail))
+
+
 def unroll(
     agent: Agent,
     params: Any,
@@ -116,11 +123,11 @@ def unroll(
     num_envs, num_agents, width = hidden.shape
 
     @jax.checkpoint
-    def step(h, inputs):
+    def step(h: jax.Array, inputs: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
         obs, last_action, avail, first = inputs
         x = agent_input(obs, last_action, agent.num_actions).reshape(num_envs * num_agents, -1)
         h = jnp.where(jnp.repeat(first, num_agents)[:, None], 0.0, h)
-        h, logits = agent.apply(params, h, x, avail.reshape(num_envs * num_agents, -1))
+        h, logits = apply(agent, params, h, x, avail.reshape(num_envs * num_agents, -1))
         return h, logits.reshape(avail.shape)
 
     flat = hidden.reshape(num_envs * num_agents, width)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from seca_jax.networks.agent import MASKED, Agent, agent_input
+from seca_jax.networks.agent import MASKED, Agent, agent_input, apply
 
 
 class Utilities(NamedTuple):
@@ -27,9 +27,9 @@ def unroll(agent: Agent, params: Any, obs: jax.Array, last_action: jax.Array) ->
     num_envs, num_agents = last_action.shape[1:]
 
     @jax.checkpoint  # as in networks.unroll: computing a step twice is cheaper than fetching it back
-    def step(hidden, inputs):
-        x = agent_input(*inputs, agent.num_actions).reshape(num_envs * num_agents, -1)
-        hidden, q = agent.apply(params, hidden, x, True)
+    def step(hidden: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, Utilities]:
+        x = agent_input(inputs[0], inputs[1], agent.num_actions).reshape(num_envs * num_agents, -1)
+        hidden, q = apply(agent, params, hidden, x, True)
         seen = Utilities(q, hidden)
         return hidden, jax.tree.map(lambda y: y.reshape(num_envs, num_agents, -1), seen)
 

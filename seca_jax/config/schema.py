@@ -9,6 +9,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Iterator
 
+from seca_jax.credit import names as orders
+
 
 def key(
     default: Any,
@@ -102,7 +104,7 @@ class CriticConfig:
 class CreditConfig:
     order: str = key(
         "ig-episode",
-        "who is first: ig-episode (its part in the window), ig-<steps>, prob, entropy or fixed",
+        f"who is first: {orders.ALLOWED}; of the part of the episode in the window, where rollout=stream cuts it",
     )
     points: int = key(2, "points on each straight segment of the attribution path", low=1)
     path: str = key(

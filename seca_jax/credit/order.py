@@ -79,4 +79,6 @@ def named(
         return by_probability(policy, action)
     if kind == "entropy":
         return by_entropy(policy)
-    return by_contribution(contribution(length))
+    if kind == "ig":
+        return by_contribution(contribution(length))
+    raise ValueError(f"{name}: a name without a function; give it one here")

@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from seca_jax.credit import order
+from seca_jax.credit import names, order
 
 
 def test_by_contribution_puts_the_highest_first():
@@ -78,3 +79,16 @@ def test_stages_are_kept_apart_when_ages_differ_between_environments():
     labels = np.asarray(order.stages(age, episode, 2))
     assert groups(labels[:, 0]) == {frozenset({0, 1}), frozenset({2, 3})}
     assert groups(labels[:, 1]) == {frozenset({0, 1}), frozenset({2}), frozenset({3})}
+
+
+@pytest.mark.parametrize("name", names.names())
+def test_every_name_is_an_order_of_all_agents(name):
+    policy = jax.nn.softmax(jax.random.normal(jax.random.key(0), (4, 3, 5)))
+    action = jax.nn.one_hot(jax.random.categorical(jax.random.key(1), jnp.log(policy)), 5)
+    found = order.named(name, policy, action, lambda length: policy[..., 0] * (length or -1))
+    np.testing.assert_array_equal(np.sort(found, axis=-1), np.broadcast_to(np.arange(3), (4, 3)))
+
+
+def test_no_name_no_order():
+    with pytest.raises(ValueError, match="must be ig-episode"):
+        order.named("random", jnp.ones((2, 3)), jnp.ones((2, 3)), lambda length: jnp.ones(2))

@@ -38,7 +38,9 @@ def update(parts: Parts, state: TrainState) -> tuple[TrainState, Log]:
     targets = td_targets(parts, state, rollout)
     state, critic_log = fit_critic(parts, state, rollout, targets, rates.critic, keys.critic)
 
-    # 3 Ascend f(s; pi) through the policies, with adaptive entropy.
+    # 3 Ascend f(s; pi) through the policies, with adaptive entropy: as in the authors' code xi times its
+    # mean over agents, where the other learners, whose advantages are summed over agents, have its sum.
+    rates = rates._replace(entropy=rates.entropy / parts.env.num_agents)
     samples = policy.samples(rollout, parts.critic.inputs(rollout.view, rollout.last_action()))
     objective = partial(value_of_policies, parts.critic, state.params.critic)
     state, actor_log = fit_actor(parts, state, samples, objective, rates, keys.actor)

@@ -77,7 +77,11 @@ class ActorConfig:
     hidden: int = key(64, "width of the agent's dense layer and GRU", low=1)
     lr: float = key(3e-3, "Adam learning rate of the actor", above=0)
     max_grad_norm: float = key(10.0, "global-norm clip of the actor's gradient", above=0)
-    entropy: float = key(0.02, "coefficient xi of the adaptive entropy term", low=0)
+    entropy: float = key(
+        0.02,
+        "coefficient xi of the adaptive entropy, summed over agents (lica: their mean, as its authors)",
+        low=0,
+    )
     entropy_final: float = key(0.001, "value that xi falls to linearly over total_steps; negative: constant")
     normalise: str = key(
         "state",

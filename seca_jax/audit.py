@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Callable
 
+from seca_jax import runs
 from seca_jax.config import commands
 from seca_jax.config.check import ConfigError, check_field
 from seca_jax.config.compose import parse
@@ -19,8 +20,8 @@ from seca_jax.config.schema import key
 from seca_jax.credit import names
 from seca_jax.evaluate import named, output
 
-FILES = {"json": "audit.json", "plot": "audit.png"}  # in the run's directory
-PARTS = "audit"  # the directory there that keeps what has been played until all is
+FILES = {"json": runs.AUDIT, "plot": runs.AUDIT_FIGURE}  # in the run's directory
+PARTS = ".parts"  # ending of the directory beside the numbers that keeps what has been played until all is
 EPISODES = 256  # lived through at most, to draw the moments from
 MEMORY = 2**29  # bytes that those episodes may take
 RANDOM = "random"
@@ -61,11 +62,11 @@ def options(words: list[str]) -> Options:
     if chosen.plot not in ("", "none") and Path(chosen.plot).suffix.lower() not in (".png", ".svg", ".pdf"):
         raise ConfigError(f"plot={chosen.plot}: give a file that ends in .png, .svg or .pdf, or none")
     for name in filter(None, chosen.orders.split(",")):
-        _length(name)
+        by_contribution(name)
     return chosen
 
 
-def _length(name: str) -> bool:
+def by_contribution(name: str) -> bool:
     """Whether the order goes by contributions; raises ConfigError where there is no such order."""
     if name == RANDOM:
         return False
@@ -79,7 +80,7 @@ def orders(chosen: Options, algo: str, along_path: bool) -> list[str]:
     """The orders to examine; raises ConfigError where the learner cannot tell one that was asked for."""
     given = [name.strip() for name in chosen.orders.split(",") if name.strip()]
     wanted = list(dict.fromkeys(given or ["ig-episode", "prob", "fixed", RANDOM]))
-    untold = [name for name in wanted if _length(name) and not along_path]
+    untold = [name for name in wanted if by_contribution(name) and not along_path]
     if given and untold:
         raise ConfigError(
             f"orders={untold[0]}: contributions need a critic of the state alone, and {algo}'s is not; "
@@ -158,9 +159,10 @@ def play(
     masks: Any,
     setting: tuple[Any, Any, Any, Any],
     chosen: Options,
+    directory: Path,
     about: dict[str, Any],
     report: Callable[[int, int], None],
-) -> Any:
+) -> tuple[Any, Parts]:
     """Every coalition's returns, from the parts that are on disk and those still to play.
 
     Args:
@@ -168,6 +170,7 @@ def play(
         masks: [M, C] coalitions.
         setting: (Environment, Learner, params, gamma).
         chosen: the options.
+        directory: for the parts.
         about: what else the outcomes depend on.
         report: told (battles played, battles to play).
 
@@ -185,7 +188,7 @@ def play(
     todo = branching.plan(np.asarray(moments.action), drawn, masks)
     slots, size = branching.shape_of(len(todo.moment))
     mark = zlib.crc32(np.ascontiguousarray(np.stack([todo.branch, todo.taken])).tobytes())
-    parts = Parts(Path(chosen.run) / PARTS, {**about, "battles": [len(todo.moment), slots, size, mark]})
+    parts = Parts(directory, {**about, "battles": [len(todo.moment), slots, size, mark]})
     done = [branching.Outcomes(**arrays) for arrays in parts.read()]
     report(min(len(done) * size, len(todo.moment)), len(todo.moment))
     fresh = branching.play_parts(
@@ -215,13 +218,14 @@ def episodes(env: Any, learner: Any, params: Any, states: int) -> int:
 
 
 def measure(
-    chosen: Options, loaded: tuple, report: Callable[[int, int], None]
+    chosen: Options, loaded: tuple, directory: Path, report: Callable[[int, int], None]
 ) -> tuple[dict[str, Any], Parts]:
     """The audit's JSON document, and the parts on disk that it was made of.
 
     Args:
         chosen: the options.
         loaded: of :func:`load`.
+        directory: for what has been played.
         report: told (battles played, battles to play).
     """
     import jax
@@ -258,7 +262,7 @@ def measure(
     }
     there = moments.at(env, rollout, t, b)
     masks = truth.coalitions(chosen_turns)
-    played, parts = play(there, masks, (env, learner, params, config.gamma), chosen, about, report)
+    played, parts = play(there, masks, (env, learner, params, config.gamma), chosen, directory, about, report)
     true = truth.terms(played.returned, chosen_turns)
     products = claims.score_products(config, env, params, rollout, t, b)
     steps = np.asarray(rollout.mask).sum() / number
@@ -326,7 +330,7 @@ def table(document: dict[str, Any]) -> Any:
                 number(row["explained"]),
                 number(row["bias"], 3),
                 number(row.get("gradient_cosine")),
-                number(row.get("gradient_snr")),
+                number(row.get("gradient_snr"), 1),
             )
     return rows
 
@@ -335,7 +339,7 @@ LEGEND = """\
 rms: of the advantage, and of the true one; slope E[true A] / E[A^2]: 1 right on average, 0 noise; correlation
 with the truth, cleared of the truth's own noise; expl.: share of its mean square; grad.: cosine with the
 true policy gradient; SNR: of a training batch's gradient, mean over standard deviation. (95 % intervals)"""
-WIDTH = 108  # columns of the table; a narrower terminal wraps it
+WIDTH = 116  # columns of the table; a narrower terminal wraps it
 
 
 def run(chosen: Options) -> None:
@@ -343,6 +347,7 @@ def run(chosen: Options) -> None:
     loaded = load(chosen)
     outputs = {name: output(getattr(chosen, name), chosen.run, file) for name, file in FILES.items()}
     config, _, _, seed, step, _ = loaded
+    directory = (outputs["json"] or Path(chosen.run) / runs.AUDIT).with_suffix(PARTS)
 
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -354,7 +359,7 @@ def run(chosen: Options) -> None:
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("battles", total=None)
         document, parts = measure(
-            chosen, loaded, lambda done, total: bar.update(task, completed=done, total=total)
+            chosen, loaded, directory, lambda done, total: bar.update(task, completed=done, total=total)
         )
     console.print(
         f"{document['states']} moments of {document['episodes']} episodes, {document['branches']} branches "
@@ -364,7 +369,7 @@ def run(chosen: Options) -> None:
     console.print(table(document))
     console.print(LEGEND)
     if outputs["json"]:
-        outputs["json"].write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
+        runs.write_atomically(outputs["json"], json.dumps(document, indent=1, allow_nan=False) + "\n")
         console.print(f"numbers: {outputs['json']}")
     if outputs["plot"]:
         from seca_jax.show import audit_figure

@@ -27,6 +27,8 @@ CHECKPOINTS = "checkpoints"
 EVALUATION = "evaluation.json"
 BATTLE = "battle.gif"
 CREDIT_ORDER = "credit_order.png"
+AUDIT = "audit.json"
+AUDIT_FIGURE = "audit.png"
 REPORT = "report.html"
 LOCK = ".lock"  # there while a process trains in the directory, or after one was killed
 

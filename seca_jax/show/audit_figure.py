@@ -3,8 +3,9 @@
 import os
 from typing import Any
 
+from seca_jax.show import style
+
 DPI = 120
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#4d4d4d", "#7b3294")
 APART = 0.08  # places between the marks of two orders, so that their intervals do not cover each other
 
 
@@ -27,7 +28,7 @@ def draw(path: str | os.PathLike, document: dict[str, Any]) -> None:
     accuracy, size = figure.subplots(1, 2)
     orders = list(dict.fromkeys(row["order"] for row in document["by_place"]))
     for i, order in enumerate(orders):
-        colour, shift = COLOURS[i % len(COLOURS)], APART * (i - (len(orders) - 1) / 2)
+        colour, shift = style.look(i)[0], APART * (i - (len(orders) - 1) / 2)
         rows = [row for row in document["by_place"] if row["order"] == order]
         known = [row for row in rows if row["correlation"] is not None]
         at = [row["place"] + shift for row in known]

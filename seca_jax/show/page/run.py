@@ -14,7 +14,7 @@ from seca_jax.config import learners
 from seca_jax.config.check import ConfigError
 from seca_jax.config.schema import Config, keys
 from seca_jax.show import charts, curves, style, verdict
-from seca_jax.show.page import svg
+from seca_jax.show.page import audit, svg
 from seca_jax.show.page.render import Picture, Table, Tile, picture
 
 PICTURES = {
@@ -39,6 +39,7 @@ class Run(NamedTuple):
     provenance: dict[str, Any]
     lines: list[dict[str, Any]]  # of metrics.jsonl
     evaluation: dict[str, Any] | None  # evaluation.json
+    audit: audit.Audit | None  # audit.json
     pictures: list[Picture]
     warnings: list[str]  # what of its files could not be used
 
@@ -72,6 +73,7 @@ class About(NamedTuple):
     charts: list[svg.Chart]
     battle: Battle | None
     pictures: list[Picture]
+    audit: audit.Audit | None
     changed: Table
     groups: dict[str, Table]
     command: str
@@ -118,7 +120,10 @@ def read(run_dir: str | Path) -> Run:
         if warnings and not lines:
             raise ValueError("no line can be read")
         path = place / runs.EVALUATION
-        evaluation = _evaluation(path, max(runs.checkpoint_steps(place), default=None), saved)
+        newest = max(runs.checkpoint_steps(place), default=None)
+        evaluation = _evaluation(path, newest, saved)
+        path = place / runs.AUDIT
+        audited = audit.read(place, newest)
         pictures = []
         for name, (title, alt) in PICTURES.items():
             path = place / name
@@ -127,7 +132,7 @@ def read(run_dir: str | Path) -> Run:
     except Exception as error:  # whatever a damaged file can do to its parser
         detail = " ".join(str(error).split())
         raise ConfigError(f"{path} is damaged ({type(error).__name__}: {detail[:120]})") from None
-    return Run(place, config, provenance, lines, evaluation, pictures, warnings)
+    return Run(place, config, provenance, lines, evaluation, audited, pictures, warnings)
 
 
 def _evaluation(path: Path, step: int | None, saved: float) -> dict[str, Any] | None:
@@ -398,6 +403,7 @@ def about(run: Run, label: str = "") -> About:
         charts=learning(run),
         battle=battle_told(run.evaluation) if run.evaluation else None,
         pictures=run.pictures,
+        audit=run.audit,
         changed=changed(run),
         groups=groups(run),
         command=str(run.provenance.get("command") or ""),

@@ -241,7 +241,7 @@ def measure(
     live_key, order_key = jax.random.split(jax.random.fold_in(jax.random.key(chosen.episode_seed), 1))
     number = episodes(env, learner, params, chosen.states)
 
-    def live(params, key):
+    def live(params: Any, key: jax.Array) -> Any:
         return moments.live(env, learner.act, params, learner.initial_carry(number), key, number)
 
     rollout = jax.jit(live)(params, live_key)

@@ -50,7 +50,7 @@ class Opinion(NamedTuple):
 
     policy: Callable[[Any, Carry, View], jax.Array]
     inputs: Callable[[Any, Rollout], Any]
-    critic: Callable[[Any, Any], Callable[[jax.Array], jax.Array]]
+    critic: Callable[[Any, Any], Callable[[jax.Array], Any]]
     targets: Callable[[Any, Rollout], jax.Array] | None
     along_path: bool
 
@@ -59,11 +59,11 @@ def _on_policy(config: Config, env: Environment) -> Opinion:
     critic = coma.critic_of(env) if config.algo == "coma" else hypernetwork_critic(config, env)
     agent = make_agent(config, env)
 
-    def policy(params, carry, view):
+    def policy(params: Any, carry: Carry, view: View) -> jax.Array:
         logits, _ = logits_of(agent, params.actor, carry, view.obs, view.avail)
         return jax.nn.softmax(logits)
 
-    def y(params, rollout):
+    def y(params: Any, rollout: Rollout) -> jax.Array:
         action = jax.nn.one_hot(rollout.action, env.num_actions)
         tail = policy(params, rollout.tail_carry, rollout.tail)
         discounts = {"gamma": config.gamma, "lam": config.lam}
@@ -83,20 +83,20 @@ def _value_based(config: Config, env: Environment) -> Opinion:
     mixer = QMixer(embed=config.q.mixing, hypernet=config.q.hypernet)
     joint = JointQ()
 
-    def look(params, carry, view, avail):
+    def look(params: Any, carry: Carry, view: View, avail: Any) -> Any:
         x = agent_input(view.obs, carry.last_action, env.num_actions)
         return agent.apply(params.agent, carry.hidden, x, avail)
 
-    def policy(params, carry, view):
+    def policy(params: Any, carry: Carry, view: View) -> jax.Array:
         _, q = look(params, carry, view, view.avail)
         greedy = jax.nn.one_hot(jnp.argmax(q, axis=-1), env.num_actions)
         anything = view.avail / jnp.sum(view.avail, axis=-1, keepdims=True)
         return greedy + config.q.epsilon_final * (anything - greedy)
 
-    def inputs(params, rollout):
+    def inputs(params: Any, rollout: Rollout) -> tuple[jax.Array, jax.Array, jax.Array]:
         return *look(params, rollout.extra, rollout.view, True), rollout.view.state
 
-    def critic(params, inputs):
+    def critic(params: Any, inputs: Any) -> Callable[[jax.Array], Any]:
         hidden, q, state = inputs
         if config.algo == "qtran":
             return lambda v: joint.apply(params.mixer["q"], hidden, v, state)
@@ -187,12 +187,14 @@ def terms(
     num_agents = policy.shape[-2]
     agents = jnp.arange(num_agents)
 
-    def values(v):  # [..., N], one for every agent
+    def values(v: jax.Array) -> jax.Array:  # [..., N], one for every agent
         value = f(v)
         return value if value.ndim == policy.ndim - 1 else jnp.repeat(value[..., None], num_agents, axis=-1)
 
-    def with_own(row, others):  # agent a's value of ``others`` with row a of ``row``
-        def one(a):
+    def with_own(row: jax.Array, others: jax.Array) -> jax.Array:
+        """Agent a's value of ``others`` with row a of ``row``."""
+
+        def one(a: jax.Array) -> jax.Array:
             return jnp.take(values(jnp.where((agents == a)[:, None], row, others)), a, axis=-1)
 
         return jnp.moveaxis(jax.lax.map(one, agents), 0, -1)
@@ -223,7 +225,7 @@ def claims(
         t, b: [M] indices.
     """
 
-    def here(tree):
+    def here(tree: Any) -> Any:
         return jax.tree.map(lambda x: x[t, b], tree)
 
     policy = here(view.policy(params, rollout.extra, rollout.view))
@@ -236,11 +238,12 @@ def claims(
         residual = y - value
         if residual.ndim == 1:
             residual = jnp.repeat(residual[:, None], policy.shape[1], axis=1)
-    return jax.device_get(Claims(found, residual, policy))
+    said: Any = (found, residual, policy)
+    return Claims(*jax.device_get(said))
 
 
 def score_products(
-    config: Config, env: Environment, params: Any, rollout: Rollout, t, b
+    config: Config, env: Environment, params: Any, rollout: Rollout, t: np.ndarray, b: np.ndarray
 ) -> np.ndarray | None:
     """Products of the gradients of log pi(u) of all agents at steps ``t`` of environments ``b`` [M].
 
@@ -258,11 +261,11 @@ def score_products(
     rows = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), rows)
 
     @jax.jit
-    def scores(actor, rows):  # [rows, parameters]
-        def one(hidden, x, avail, action):
-            def log_prob(actor):
-                _, logits = agent.apply(actor, hidden, x, avail)
-                return jax.nn.log_softmax(logits)[action]
+    def scores(actor: Any, rows: Any) -> jax.Array:  # [rows, parameters]
+        def one(hidden: jax.Array, x: jax.Array, avail: jax.Array, action: jax.Array) -> jax.Array:
+            def log_prob(actor: Any) -> jax.Array:
+                output: Any = agent.apply(actor, hidden, x, avail)
+                return jax.nn.log_softmax(output[1])[action]
 
             return jax.flatten_util.ravel_pytree(jax.grad(log_prob)(actor))[0]
 

@@ -28,7 +28,7 @@ STATISTICS = ("rms", "truth_rms", "slope", "correlation", "explained", "bias")
 class Groups(NamedTuple):
     """Which moments belong together, and how often each group is drawn in a bootstrap."""
 
-    index: np.ndarray  # [M] int, group of a moment
+    of: np.ndarray  # [M] int, group of a moment
     weights: np.ndarray  # [D, G], how often a draw has each group
 
 
@@ -54,7 +54,7 @@ def _sums(claim: np.ndarray, truth: Estimate, counted: np.ndarray, own: Groups) 
     parts = np.stack([np.ones_like(c), c, t, t1, t2, c * c, c * t, t1 * t2], axis=-1)
     by_moment = np.where(counted[..., None], parts, 0.0).sum(axis=1)
     sums = np.zeros((own.weights.shape[1], by_moment.shape[-1]))
-    np.add.at(sums, own.index, by_moment)
+    np.add.at(sums, own.of, by_moment)
     return sums
 
 
@@ -117,7 +117,7 @@ class Gradients(NamedTuple):
     def product(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """[G, G], products of the groups' policy gradients with advantages ``a`` and ``b`` [M, N]."""
         a, b = (np.where(self.counted, x, 0.0).ravel() for x in (a, b))
-        group = np.repeat(self.own.index, self.counted.shape[1])
+        group = np.repeat(self.own.of, self.counted.shape[1])
         number = self.own.weights.shape[1]
         left = np.zeros((number, len(a)))
         left[group, np.arange(len(a))] = a

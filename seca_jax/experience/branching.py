@@ -8,6 +8,7 @@ nothing else, so that their difference is as free of noise as it can be; where t
 one draw what was taken anyway, it is one battle, played once, and the difference is exactly 0.
 """
 
+import dataclasses
 import functools
 from typing import Any, Callable, Iterator, NamedTuple
 
@@ -47,6 +48,20 @@ class Outcomes:
     steps: jax.Array  # [J] int32
 
 
+@struct.dataclass
+class Table:
+    """Where battles are played side by side."""
+
+    env: Any
+    carry: Carry
+    job: jax.Array  # [slots] int32, the number of jobs where nothing is played
+    age: jax.Array  # [slots] int32, steps since the moment
+    returned: jax.Array  # [slots]
+    weight: jax.Array  # [slots], gamma^age
+    ended: jax.Array  # [slots] bool
+    truncated: jax.Array  # [slots] bool
+
+
 class Branches(NamedTuple):
     """What came of every coalition in every branch.
 
@@ -66,9 +81,11 @@ class Branches(NamedTuple):
 def act_apart(act: Act) -> Callable:
     """``act`` with a key for every environment: (params, carry, obs, avail, key [B]) -> (action, carry)."""
 
-    def one(params, carry, obs, avail, key):
-        alone = jax.tree.map(lambda x: x[None], (carry, obs, avail))
-        return jax.tree.map(lambda x: x[0], act(params, *alone, key, False))
+    def one(
+        params: Any, carry: Carry, obs: jax.Array, avail: jax.Array, key: jax.Array
+    ) -> tuple[jax.Array, Carry]:
+        carry, obs, avail = jax.tree.map(lambda x: x[None], (carry, obs, avail))
+        return jax.tree.map(lambda x: x[0], act(params, carry, obs, avail, key, False))
 
     return jax.vmap(one, in_axes=(None, 0, 0, 0, 0))
 
@@ -78,10 +95,10 @@ def drawer(env: Environment, act: Act) -> Callable:
     """(params, moments, key, branches R) -> [M, R, N] int32, what the agents draw at the moments."""
 
     @functools.partial(jax.jit, static_argnums=3)
-    def draw(params, moments, key, branches):
+    def draw(params: Any, moments: Moments, key: jax.Array, branches: int) -> jax.Array:
         view = env.view(moments.env)
 
-        def once(key):
+        def once(key: jax.Array) -> jax.Array:
             return act(params, moments.carry, view.obs, view.avail, key, False)[0]
 
         return jnp.swapaxes(jax.lax.map(once, jax.random.split(key, branches)), 0, 1)
@@ -98,24 +115,13 @@ def player(env: Environment, act: Act, gamma: float, slots: int) -> Callable:
     """
     decide = act_apart(act)
 
-    @struct.dataclass
-    class Table:
-        env: Any
-        carry: Carry
-        job: jax.Array  # [slots] int32, the number of jobs where nothing is played
-        age: jax.Array  # [slots] int32, steps since the moment
-        returned: jax.Array  # [slots]
-        weight: jax.Array  # [slots], gamma^age
-        ended: jax.Array  # [slots] bool
-        truncated: jax.Array  # [slots] bool
-
-    def play(params, moments, jobs, count, key):
+    def play(params: Any, moments: Moments, jobs: Jobs, count: jax.Array, key: jax.Array) -> Outcomes:
         number = jobs.moment.shape[0]
 
-        def look_up(x, job):
+        def look_up(x: jax.Array, job: jax.Array) -> jax.Array:
             return x[jnp.minimum(job, number - 1)]
 
-        def deal(table, following):
+        def deal(table: Table, following: jax.Array) -> tuple[Table, jax.Array]:
             """The next jobs to whoever is free."""
             free = table.ended
             turn = following + jnp.cumsum(free) - 1
@@ -134,7 +140,7 @@ def player(env: Environment, act: Act, gamma: float, slots: int) -> Callable:
                 truncated=table.truncated & ~free,
             ), jnp.minimum(following + jnp.sum(free), count)
 
-        def step(table, _):
+        def step(table: Table, _: None) -> tuple[Table, None]:
             branch = jax.vmap(jax.random.fold_in, (None, 0))(key, look_up(jobs.branch, table.job))
             keys = jax.vmap(lambda own, age: jax.random.split(jax.random.fold_in(own, age)))(
                 branch, table.age
@@ -156,11 +162,11 @@ def player(env: Environment, act: Act, gamma: float, slots: int) -> Callable:
                 truncated=jnp.where(running, outcome.truncated, table.truncated),
             ), None
 
-        def unfinished(loop):
+        def unfinished(loop: tuple[Table, jax.Array, Outcomes]) -> jax.Array:
             table, following, _ = loop
             return (following < count) | jnp.any(table.job < number)
 
-        def advance(loop):
+        def advance(loop: tuple[Table, jax.Array, Outcomes]) -> tuple[Table, jax.Array, Outcomes]:
             table, following, out = loop
             table, following = deal(table, following)
             table, _ = jax.lax.scan(step, table, length=STRIDE)
@@ -171,7 +177,8 @@ def player(env: Environment, act: Act, gamma: float, slots: int) -> Callable:
                 truncated=out.truncated.at[at].set(table.truncated, mode="drop"),
                 steps=out.steps.at[at].set(table.age, mode="drop"),
             )
-            return table.replace(job=jnp.where(table.ended, number, table.job)), following, out
+            table = dataclasses.replace(table, job=jnp.where(table.ended, number, table.job))
+            return table, following, out
 
         nobody = jnp.zeros(slots, jnp.int32)
         table = Table(
@@ -252,9 +259,8 @@ def play_parts(
         joint = np.where(bits, action[moment], drawn[moment, branch % branches])
         count = len(moment)
         room = ((0, size - count),)  # one shape, compiled once
-        jobs = Jobs(
-            np.pad(moment, room), np.pad(branch, room), np.pad(joint, (*room, (0, 0))).astype(np.int32)
-        )
+        padded = np.pad(moment, room), np.pad(branch, room), np.pad(joint, (*room, (0, 0))).astype(np.int32)
+        jobs = Jobs(*(jnp.asarray(x) for x in padded))
         outcomes = jax.device_get(play(params, moments, jobs, np.int32(count), key))
         yield jax.tree.map(lambda x: x[:count], outcomes)  # noqa: B023
 

@@ -48,7 +48,9 @@ def live(env: Environment, act: Act, params: Any, carry: Carry, key: jax.Array, 
         view = env.view(state)
         return Remembered(view.obs, view.avail, view.state, state)
 
-    def policy(params, carry, obs, avail, key):
+    def policy(
+        params: Any, carry: Carry, obs: jax.Array, avail: jax.Array, key: jax.Array
+    ) -> tuple[jax.Array, Carry, Carry]:
         return *act(params, carry, obs, avail, key, False), carry
 
     watched = dataclasses.replace(env, view=remember)
@@ -75,9 +77,10 @@ def at(env: Environment, rollout: Rollout, t: np.ndarray, b: np.ndarray) -> Mome
         x = jnp.moveaxis(x, 0, axis)
         return x.reshape(*x.shape[:axis], -1, *x.shape[axis + 2 :])
 
+    assert isinstance(rollout.view, Remembered)
     states = jax.tree.map(flat, rollout.view.env, batch_axes(env))
     return Moments(
-        env=take(env, states, t * rollout.mask.shape[1] + b),
+        env=take(env, states, jnp.asarray(t * rollout.mask.shape[1] + b)),
         carry=jax.tree.map(lambda x: x[t, b], rollout.extra),
         action=rollout.action[t, b],
     )

@@ -112,7 +112,7 @@ def test_counterfactuals_of_coma_are_its_own():
     said = claims.claims(opinion, params, rollout, {}, t, b)
     reads = jax.tree.map(lambda x: x[t, b], opinion.inputs(params, rollout))
     action = jax.nn.one_hot(rollout.action[t, b], env.num_actions)
-    own, _ = coma.judge(opinion.critic(params, reads), jnp.asarray(said.policy), action)
+    own, _ = coma.counterfactual_and_value(opinion.critic(params, reads), jnp.asarray(said.policy), action)
     np.testing.assert_allclose(said.terms["coma", ""], own, atol=1e-6)
 
 

@@ -41,11 +41,12 @@ def read(run_dir: Path, step: int | None) -> Audit | None:
 
 def summary(document: dict[str, Any]) -> str:
     """How it was found out, and how large true credit is."""
+    moments, branches = document["states"], document["branches"]
     return (
-        f"The simulator was branched at {document['states']} moments of seed {document['seed']}, "
-        f"{document['branches']} continuations each, to learn what every agent's action was worth: the first "
-        f"order's true terms have a root mean square of {document['truth_rms']:.3g}. Slope and correlation are "
-        "of the truth with what the critic claims, with 95 % intervals: 1 is right, 0 is noise."
+        f"The simulator was branched at {moments} moments of seed {document['seed']}, {branches} "
+        "continuations each, to learn what every agent's action was worth: the first order's true terms have a root mean "
+        f"square of {document['truth_rms']:.3g}. Slope and correlation are of the truth with what the critic "
+        "claims, with 95 % intervals: 1 is right, 0 is noise."
     )
 
 

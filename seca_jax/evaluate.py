@@ -9,7 +9,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from seca_jax import runs
 from seca_jax.config import commands
@@ -151,6 +151,8 @@ def table(document: dict[str, Any]) -> Any:
     from rich import box
     from rich.table import Table
 
+    from seca_jax.show import verdict
+
     rows = Table(
         box=box.SIMPLE_HEAD,
         title=f"{document['map']}, {document['algo']}: {document['episodes']} greedy episodes of each seed",
@@ -167,7 +169,12 @@ def table(document: dict[str, Any]) -> Any:
         )
         rows.add_row(str(row["seed"]), *cells)
     rows.add_section()
-    rows.add_row("median", f"{document['median_win_rate']:.3f}", "", "", "")
+    over_seeds = ""
+    if len(document["seeds"]) > 1:
+        rates = [row["win_rate"] for row in document["seeds"]]
+        (low, high), _ = verdict.median_win_rate(rates, document["episodes"])
+        over_seeds = f"{low:.3f} to {high:.3f}"
+    rows.add_row("median", f"{document['median_win_rate']:.3f}", over_seeds, "", "")
     return rows
 
 
@@ -209,59 +216,54 @@ def load(chosen: Options) -> tuple[Any, Any, Any, int, Any]:
 
 
 def show(
-    config: Any, env: Any, episode: Any, assessment: Any, seed: int, outputs: dict, size: int, say: Any
+    config: Any,
+    episode: Any,
+    assessment: Any,
+    battle: dict[str, Any],
+    outputs: dict[str, Path | None],
+    size: int,
+    say: Callable[[str], None],
 ) -> None:
     """Print and draw one episode: its end, its credit order, its pictures.
 
     Args:
         config: the run's.
-        env: Environment.
         episode: of :func:`seca_jax.show.film.play`.
         assessment: of :func:`seca_jax.show.film.assess`.
-        seed: its number.
+        battle: what :func:`seca_jax.show.film.told` tells of it, and its ``seed``.
         outputs: paths of ``gif`` and ``plot``, None for what is not wanted.
         size: width of the GIF.
         say: prints a line.
     """
     from seca_jax.show import credit_figure, film
 
-    steps, total = len(episode.rollout.action), episode.returns[-1]
-    say(f"one episode of seed {seed}: {episode.ending} after {steps} steps, return {total:.3f}")
-    labels, alive = film.names(env, episode.frames), film.alive(env, episode)
+    seed, steps, ending = battle["seed"], battle["steps"], battle["ending"]
+    say(f"one episode of seed {seed}: {ending} after {steps} steps, return {battle['return']:.3f}")
     if assessment is None:
         say(f"{config.algo} assigns credit in no order: nothing to print or plot for it")
     else:
-        order, contribution = assessment
-        name = config.credit.order
+        name = battle["credit_order"]
         say(f"credit order ({name}, first assessed first):")
-        for line in film.describe(order, labels):
-            say("  " + line)
+        for part in battle["order"]:
+            say("  " + film.describe(part))
         if outputs["plot"]:
             credit_figure.credit(
                 outputs["plot"],
-                contribution=contribution,
-                order=order,
-                alive=alive,
-                names=labels,
-                title=f"{config.map}, {config.algo} seed {seed}, order {name} ({episode.ending})",
+                contribution=assessment.contribution,
+                order=assessment.order,
+                alive=episode.alive,
+                names=episode.names,
+                title=f"{config.map}, {config.algo} seed {seed}, order {name} ({ending})",
                 stills=film.stills(
-                    episode, map_name=config.map, order=order, size=credit_figure.STILL_PIXELS
+                    episode, assessment.order, map_name=config.map, size=credit_figure.STILL_PIXELS
                 ),
             )
             say(f"credit over time: {outputs['plot']}")
     if outputs["gif"] and episode.frames is None:
         say(f"{config.map} has no pictures: only SMAX battles are drawn, no GIF written")
     elif outputs["gif"]:
-        film.draw(
-            outputs["gif"],
-            episode,
-            map_name=config.map,
-            title=f"{config.map}   {config.algo}   seed {seed}",
-            size=size,
-            assessment=assessment,
-            alive=alive,
-            labels=labels,
-        )
+        title = f"{config.map}   {config.algo}   seed {seed}"
+        film.draw(outputs["gif"], episode, map_name=config.map, title=title, size=size, assessment=assessment)
         say(f"battle: {outputs['gif']}")
 
 
@@ -281,15 +283,16 @@ def run(chosen: Options) -> None:
     results = win_rates(env, algorithm, params, chosen.episode_seed, chosen.episodes)
     document = summary(config, step, chosen.episode_seed, results)
     console.print(table(document))
-    if outputs["json"]:
-        outputs["json"].write_text(json.dumps(document, indent=1) + "\n")
-        console.print(f"numbers: {outputs['json']}")
 
     index = pick(chosen, config, document)
     own = jax.tree.map(lambda x: x[index], params)
     episode = film.play(env, algorithm, own, jax.random.key(chosen.episode_seed))
     assessment = film.assess(algorithm, own, episode.rollout)
-    show(config, env, episode, assessment, config.seed + index, outputs, chosen.size, console.print)
+    battle = {"seed": config.seed + index, **film.told(episode, assessment, config.credit.order)}
+    if outputs["json"]:
+        runs.write_atomically(outputs["json"], json.dumps({**document, "battle": battle}, indent=1) + "\n")
+        console.print(f"numbers: {outputs['json']}")
+    show(config, episode, assessment, battle, outputs, chosen.size, console.print)
 
 
 def usage() -> str:

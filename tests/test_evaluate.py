@@ -1,6 +1,7 @@
 """Win rates against environments of known difficulty, the CLI end to end, and replayed battles."""
 
 import json
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -87,6 +88,8 @@ def test_the_document_has_the_promised_fields():
         ],
         "median_win_rate": 0.625,
     }
+    median = list(evaluate.table(document).columns[2].cells)[-1]
+    assert median == "0.500 to 0.750"  # over the two seeds
     chosen = evaluate.options(["run=x"])
     assert evaluate.pick(chosen, Config(seed=7), document) == 1
     assert evaluate.pick(evaluate.options(["run=x", "seed=7"]), Config(seed=7), document) == 0
@@ -116,7 +119,9 @@ def test_a_run_is_evaluated_from_its_directory(trained, tmp_path, capsys):
         "episode_seed",
         "seeds",
         "median_win_rate",
+        "battle",
     ]
+    assert document["battle"]["seed"] in (0, 1) and document["battle"]["steps"] >= 1
     assert document["step"] == 64 and document["episode_seed"] == 12345
     assert [row["seed"] for row in document["seeds"]] == [0, 1] and document["episodes"] == 20
     printed = capsys.readouterr().out
@@ -160,7 +165,20 @@ def test_spans_and_words():
         (2, 2, [1, 0]),
         (3, 3, [0, 1]),
     ]
-    assert film.describe(order, ["x", "y"]) == ["steps 0 to 1: x > y", "step 2: y > x", "step 3: x > y"]
+    rollout = SimpleNamespace(action=np.zeros((4, 1, 2)))
+    episode = film.Episode(
+        rollout, None, np.array([0, 0, 0, 0, 1.5]), "won", ["x", "y"], np.ones((5, 2), bool)
+    )
+    told = film.told(episode, Assessment(order, np.zeros((4, 2))), "ig-1")
+    assert json.loads(json.dumps(told)) == told and list(told)[:3] == ["steps", "return", "ending"]
+    assert (told["steps"], told["return"], told["ending"], told["credit_order"]) == (4, 1.5, "won", "ig-1")
+    assert [film.describe(part) for part in told["order"]] == [
+        "steps 0 to 1: x > y",
+        "step 2: y > x",
+        "step 3: x > y",
+    ]
+    none = film.told(episode, None, "ig-1")
+    assert none["order"] == [] and none["credit_order"] == ""
 
 
 def test_a_battle_is_replayed_and_assessed(tmp_path):
@@ -170,7 +188,7 @@ def test_a_battle_is_replayed_and_assessed(tmp_path):
     params = algorithm.init(jax.random.key(0)).params
     episode = film.play(env, algorithm, params, jax.random.key(1))
     steps = len(episode.rollout.action)
-    assert len(episode.frames) == len(episode.returns) == steps + 1 <= env.max_steps + 1
+    assert len(episode.frames.x) == len(episode.returns) == steps + 1 <= env.max_steps + 1
     np.testing.assert_allclose(episode.returns[-1], episode.rollout.reward.sum() / 10.0, rtol=1e-5)
     ended = np.asarray(episode.rollout.terminated | episode.rollout.truncated)[:, 0]
     assert ended[-1] and not ended[:-1].any()
@@ -182,18 +200,17 @@ def test_a_battle_is_replayed_and_assessed(tmp_path):
         expected = np.argsort(-contribution[stage].sum(0), kind="stable")
         assert (order[stage] == expected).all()
 
-    labels = film.names(env, episode.frames)
-    assert labels == ["0 marine", "1 marine", "2 marine"]
-    alive = film.alive(env, episode)
-    assert alive.shape == (steps + 1, 3) and alive[0].all()
-    film.draw(tmp_path / "plain.gif", episode, map_name="3m", title="3m", size=320)
-    options = {"assessment": Assessment(order, contribution), "alive": alive, "labels": labels}
-    film.draw(tmp_path / "credit.gif", episode, map_name="3m", title="3m", size=320, **options)
+    assert episode.names == ["0 marine", "1 marine", "2 marine"]
+    assert episode.alive.shape == (steps + 1, 3) and episode.alive[0].all()
+    assessment = Assessment(order, contribution)
+    options = {"map_name": "3m", "title": "3m", "size": 320}
+    film.draw(tmp_path / "plain.gif", episode, **options)
+    film.draw(tmp_path / "credit.gif", episode, assessment=assessment, **options)
     plain, credit = Image.open(tmp_path / "plain.gif"), Image.open(tmp_path / "credit.gif")
     assert plain.size[0] == 320 and credit.size[0] > 450  # the panel beside it
     assert plain.size[1] == credit.size[1] and plain.n_frames == credit.n_frames
 
-    stills = film.stills(episode, map_name="3m", order=order, size=120)
+    stills = film.stills(episode, order, map_name="3m", size=120)
     assert [still.step for still in stills][:: len(stills) - 1] == [0, steps]
     assert all(still.image.size == (120, 120) for still in stills) and episode.ending in stills[-1].caption
 

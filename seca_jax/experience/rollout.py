@@ -14,10 +14,12 @@ from flax import struct
 from seca_jax.arrays import alongside, select_rows
 from seca_jax.envs.base import Environment
 from seca_jax.networks.agent import fresh_where
-from seca_jax.types import Carry, View
+from seca_jax.types import Act, InitialCarry, View
 
 # (params, carry, obs, avail, key) -> (action [B, N], carry, extra): extra is stacked over time
 Policy = Callable[..., tuple[jax.Array, Any, Any]]
+# (notes, t, record of a step, Stream after it, running [B] before it) -> notes
+Note = Callable[[Any, jax.Array, dict[str, Any], "Stream", jax.Array], Any]
 
 
 @struct.dataclass
@@ -100,6 +102,15 @@ def anywhere(x: jax.Array) -> jax.Array:
 def _anywhere_batched(axis_size: int, in_batched: list[bool], x: jax.Array) -> tuple[jax.Array, bool]:
     del axis_size, in_batched
     return anywhere(x), False
+
+
+def greedy(act: Act) -> Policy:
+    """The policy that takes the best action."""
+
+    def policy(params: Any, carry: Any, obs: jax.Array, avail: jax.Array, key: jax.Array) -> tuple:
+        return *act(params, carry, obs, avail, key, True), ()
+
+    return policy
 
 
 def start_stream(env: Environment, carry: Any, key: jax.Array, num_envs: int) -> Stream:
@@ -189,38 +200,89 @@ def collect_stream(
     return last, _finish(env, stream.carry, records, mask, tails, slot)
 
 
+def play_episodes(
+    env: Environment, policy: Policy, params: Any, fresh: Stream, key: jax.Array, notes: Any, note: Note
+) -> Any:
+    """Goes on until the episode of every environment has ended; returns the last ``notes``.
+
+    Args:
+        env: B environments.
+        policy: decides.
+        params: its parameters.
+        fresh: of :func:`start_stream`.
+        key: of all decisions and steps.
+        notes: what is remembered of the steps, before the first.
+        note: (notes, t, record of the step, stream after it, running [B] before it) -> notes.
+    """
+
+    def unfinished(loop: tuple) -> jax.Array:
+        t, _, running, _ = loop
+        return (t < env.max_steps) & anywhere(running)
+
+    def step(loop: tuple) -> tuple:
+        t, stream, running, notes = loop
+        after, record = _advance(env, policy, params, stream, jax.random.fold_in(key, t))
+        notes = note(notes, t, record, after, running)
+        return t + 1, after, running & ~(record["terminated"] | record["truncated"]), notes
+
+    running = jnp.ones(fresh.age.shape, bool)
+    *_, notes = jax.lax.while_loop(unfinished, step, (jnp.zeros((), jnp.int32), fresh, running, notes))
+    return notes
+
+
 def collect_episodes(
     env: Environment, policy: Policy, params: Any, carry: Any, key: jax.Array, num_envs: int
 ) -> Rollout:
     """One whole episode of every environment; T is ``env.max_steps``, padding is masked."""
+    rollout, _ = _record_episodes(env, policy, params, carry, key, num_envs, lambda state: ())
+    return rollout
+
+
+def watch_episode(
+    env: Environment, act: Act, initial_carry: InitialCarry, params: Any, key: jax.Array
+) -> tuple[Rollout, Any]:
+    """One whole greedy episode, and ``env.frame`` of its start and after every step, if there is one.
+
+    Returns:
+        rollout leaves [T, 1, ...] and frames [T + 1, 1, ...], T being ``env.max_steps``; what follows the
+        episode's end is masked in the one and meaningless in the other.
+    """
+    watch = env.frame or (lambda state: ())
+    return _record_episodes(env, greedy(act), params, initial_carry(1), key, 1, watch)
+
+
+def _record_episodes(
+    env: Environment,
+    policy: Policy,
+    params: Any,
+    carry: Any,
+    key: jax.Array,
+    num_envs: int,
+    watch: Callable[[Any], Any],
+) -> tuple[Rollout, Any]:
+    """One whole episode of every environment, and ``watch(state)`` [T + 1, ...] of every moment."""
     reset_key, key = jax.random.split(key)
     length = env.max_steps
     fresh = start_stream(env, carry, reset_key, num_envs)
     shapes = jax.eval_shape(lambda s, k: _advance(env, policy, params, s, k)[1], fresh, key)
     buffers = jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), shapes)
+    start = watch(fresh.env)
+    frames = jax.tree.map(lambda x: jnp.zeros((length + 1, *x.shape), x.dtype).at[0].set(x), start)
 
-    def unfinished(loop: tuple) -> jax.Array:
-        t, _, _, running, _, _ = loop
-        return (t < length) & anywhere(running)
-
-    def step(loop: tuple) -> tuple:
-        t, stream, kept, running, buffers, mask = loop
-        stream, record = _advance(env, policy, params, stream, jax.random.fold_in(key, t))
-        kept = _keep(env, record["truncated"] & running, (stream.env, stream.carry), kept)
+    def note(notes: tuple, t: jax.Array, record: dict, after: Stream, running: jax.Array) -> tuple:
+        kept, buffers, mask, frames = notes
+        kept = _keep(env, record["truncated"] & running, (after.env, after.carry), kept)
         buffers = jax.tree.map(lambda all, x: all.at[t].set(x), buffers, record)
-        mask = mask.at[t].set(running)
-        running = running & ~(record["terminated"] | record["truncated"])
-        return t + 1, stream, kept, running, buffers, mask
+        frames = jax.tree.map(lambda all, x: all.at[t + 1].set(x), frames, watch(after.env))
+        return kept, buffers, mask.at[t].set(running), frames
 
-    running = jnp.ones(num_envs, bool)
-    mask = jnp.zeros((length, num_envs), bool)
-    loop = (jnp.zeros((), jnp.int32), fresh, (fresh.env, fresh.carry), running, buffers, mask)
-    _, _, kept, _, records, mask = jax.lax.while_loop(unfinished, step, loop)
+    notes = ((fresh.env, fresh.carry), buffers, jnp.zeros((length, num_envs), bool), frames)
+    kept, records, mask, frames = play_episodes(env, policy, params, fresh, key, notes, note)
     # After an environment's end its clock runs on, and where the loop never came the buffer says 0:
     # neither may look like an episode's start.
     records["age"] = jnp.broadcast_to(jnp.arange(length)[:, None], mask.shape)
     slot = jnp.ones(length, jnp.int32)
-    return _finish(env, carry, records, mask, [kept, kept], slot)
+    return _finish(env, carry, records, mask, [kept, kept], slot), frames
 
 
 def next_value(rollout: Rollout, value: jax.Array, tail_value: jax.Array) -> jax.Array:
@@ -240,8 +302,8 @@ def next_value(rollout: Rollout, value: jax.Array, tail_value: jax.Array) -> jax
 
 def evaluate(
     env: Environment,
-    act: Callable,
-    initial_carry: Callable[[int], Carry],
+    act: Act,
+    initial_carry: InitialCarry,
     params: Any,
     key: jax.Array,
     episodes: int,
@@ -254,25 +316,11 @@ def evaluate(
     reset_key, key = jax.random.split(key)
     fresh = start_stream(env, initial_carry(episodes), reset_key, episodes)
 
-    def policy(
-        params: Any, carry: Carry, obs: jax.Array, avail: jax.Array, key: jax.Array
-    ) -> tuple[jax.Array, Carry, tuple]:
-        return *act(params, carry, obs, avail, key, True), ()
-
-    def unfinished(loop: tuple) -> jax.Array:
-        return (loop[0] < env.max_steps) & anywhere(loop[2])
-
-    def step(loop: tuple) -> tuple:
-        t, stream, running, won, returned, length = loop
-        stream, record = _advance(env, policy, params, stream, jax.random.fold_in(key, t))
+    def note(notes: tuple, t: jax.Array, record: dict, after: Stream, running: jax.Array) -> tuple:
+        won, returned, length = notes
         won = won | (running & record["won"])
-        returned = jnp.where(running, record["returned"], returned)
-        length = length + running
-        running = running & ~(record["terminated"] | record["truncated"])
-        return t + 1, stream, running, won, returned, length
+        return won, jnp.where(running, record["returned"], returned), length + running
 
-    none = jnp.zeros(episodes, bool)
-    zeros = jnp.zeros(episodes, jnp.int32)
-    loop = (jnp.zeros((), jnp.int32), fresh, ~none, none, jnp.zeros(episodes), zeros)
-    _, _, _, won, returned, length = jax.lax.while_loop(unfinished, step, loop)
+    notes = (jnp.zeros(episodes, bool), jnp.zeros(episodes), jnp.zeros(episodes, jnp.int32))
+    won, returned, length = play_episodes(env, greedy(act), params, fresh, key, notes, note)
     return {"won": won, "return": returned, "length": length}

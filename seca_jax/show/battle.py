@@ -6,8 +6,8 @@ dashed.
 """
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -337,7 +337,9 @@ def still(
     return image.crop((_MARGIN, _MARGIN, _MARGIN + size, _MARGIN + size))
 
 
-def save_gif(path: str | Path, images: Iterable[Image.Image], *, ms: int = 70, hold_ms: int = 2000) -> None:
+def save_gif(
+    path: str | os.PathLike, images: Iterable[Image.Image], *, ms: int = 70, hold_ms: int = 2000
+) -> None:
     """Write pictures as an endless GIF, ``ms`` milliseconds each, the last one ``hold_ms``.
 
     All share one palette, chosen from the first, middle and last picture: colours then do not
@@ -351,4 +353,6 @@ def save_gif(path: str | Path, images: Iterable[Image.Image], *, ms: int = 70, h
     palette = sample.quantize(colors=128, dither=Image.Dither.NONE)
     frames = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     durations = [ms] * (len(frames) - 1) + [hold_ms]
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=True)
+    frames[0].save(
+        os.fspath(path), save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=True
+    )

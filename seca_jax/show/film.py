@@ -1,71 +1,71 @@
 """One episode of a trained team, step by step, with what its critic says about who deserves credit."""
 
+import os
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from seca_jax.envs.base import Environment
-from seca_jax.experience.rollout import Rollout
-from seca_jax.show import credit_figure, credit_panel, style
+from seca_jax.envs.smax.frame import Frame
+from seca_jax.envs.smax.scenarios import SCENARIOS
+from seca_jax.envs.smax.units import TABLE
+from seca_jax.experience.rollout import Rollout, watch_episode
+from seca_jax.show import battle, credit_figure, credit_panel, style
 from seca_jax.types import Assessment, Learner
+
+TWEEN = 2  # pictures a step
 
 
 class Episode(NamedTuple):
     """One greedy episode of T steps."""
 
-    rollout: Rollout  # leaves [T, 1, ...], no tail
-    frames: list[Any] | None  # T + 1 Frames, the start and after every step; None: nothing to draw
+    rollout: Rollout  # leaves [T, 1, ...]
+    frames: Frame | None  # [T + 1, U], the start and after every step; None: there is nothing to draw
     returns: np.ndarray  # [T + 1] return so far, the environment's own unit
-    won: bool
     ending: str  # won, lost or time limit
+    names: list[str]  # of the N agents: their index and, in a battle, their unit type, e.g. 0 stalker
+    alive: np.ndarray  # [T + 1, N] bool: the agent lives at that moment (always, where there is no battle)
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return len(self.rollout.action)
 
 
-def play(env: Environment, algorithm: Learner, params: Any, key: jax.Array) -> Episode:
+def play(env: Environment, learner: Learner, params: Any, key: jax.Array) -> Episode:
     """One whole greedy episode; ``params`` of one seed."""
 
-    @jax.jit
-    def advance(state, carry, key):
-        act_key, step_key = jax.random.split(key)
-        view = env.view(state)
-        action, carry = algorithm.act(params, carry, view.obs, view.avail, act_key, True)
-        state, outcome = env.step(step_key, state, action)
-        return state, carry, view, action, outcome
+    def watched(params: Any, key: jax.Array) -> tuple[Rollout, Any]:
+        return watch_episode(env, learner.act, learner.initial_carry, params, key)
 
-    frame = jax.jit(env.frame) if env.frame else None
-    reset_key, key = jax.random.split(key)
-    state, fresh = env.reset(reset_key, 1), algorithm.initial_carry(1)
-    carry, record, frames = fresh, [], [frame(state)] if frame else None
-    for t in range(env.max_steps):
-        state, carry, view, action, outcome = advance(state, carry, jax.random.fold_in(key, t))
-        record.append((view, action, outcome))
-        if frame:
-            frames.append(frame(state))
-        if outcome.terminated[0] or outcome.truncated[0]:
-            break
-    view, action, outcome = jax.tree.map(lambda *leaves: jnp.stack(leaves), *record)
-    returned = jnp.cumsum(outcome.reward, axis=0) / env.reward_scale
-    steps = len(record)
-    rollout = Rollout(
-        view=view,
-        action=action,
-        extra=None,
-        reward=outcome.reward,
-        terminated=outcome.terminated,
-        truncated=outcome.truncated,
-        won=outcome.won,
-        mask=jnp.ones((steps, 1), bool),
-        age=jnp.arange(steps)[:, None],
-        returned=returned,
-        carry=fresh,
-        tail=None,
-        tail_carry=None,
-        slot=None,
+    whole, seen = jax.jit(watched)(params, key)
+    steps, agents = int(whole.mask.sum()), range(env.num_agents)
+    over_time = (
+        "view",
+        "action",
+        "reward",
+        "terminated",
+        "truncated",
+        "won",
+        "mask",
+        "age",
+        "returned",
+        "slot",
     )
-    won = bool(outcome.won[-1, 0])
-    ending = "won" if won else "lost" if outcome.terminated[-1, 0] else "time limit"
-    return Episode(rollout, frames, np.concatenate([[0.0], returned[:, 0]]), won, ending)
+    rollout = whole.replace(
+        **{name: jax.tree.map(lambda x: x[:steps], getattr(whole, name)) for name in over_time}
+    )
+    if env.frame:
+        frames = jax.tree.map(lambda x: np.asarray(x)[: steps + 1, 0], seen)
+        names = [f"{agent} {TABLE.names[frames.unit_type[0, agent]]}" for agent in agents]
+        alive = frames.alive[:, : len(agents)]
+    else:
+        frames, names = None, [f"agent {agent}" for agent in agents]
+        alive = np.ones((steps + 1, len(agents)), bool)
+    returns = np.concatenate([[0.0], np.asarray(rollout.returned)[:, 0]])
+    ending = "won" if rollout.won[-1, 0] else "lost" if rollout.terminated[-1, 0] else "time limit"
+    return Episode(rollout, frames, returns, ending, names, alive)
 
 
 def assess(learner: Learner, params: Any, rollout: Rollout) -> Assessment | None:
@@ -88,66 +88,65 @@ def spans(order: np.ndarray) -> list[tuple[int, int, np.ndarray]]:
     return [(first, end - 1, order[first]) for first, end in zip(bounds[:-1], bounds[1:])]
 
 
-def names(env: Environment, frames: list[Any] | None) -> list[str]:
-    """Labels of the agents: their index and, in a battle, their unit type, e.g. ``0 stalker``."""
-    if frames is None:
-        return [f"agent {agent}" for agent in range(env.num_agents)]
-    from seca_jax.envs.smax.units import TABLE
+def told(episode: Episode, assessment: Assessment | None, credit_order: str) -> dict[str, Any]:
+    """The episode in words and numbers, as JSON takes them.
 
-    types = np.asarray(frames[0].unit_type)[0, : env.num_agents]
-    return [f"{agent} {TABLE.names[kind]}" for agent, kind in enumerate(types)]
-
-
-def alive(env: Environment, episode: Episode) -> np.ndarray:
-    """[T + 1, N] bool: the agent lives at moment t (always, where there is no battle)."""
-    if episode.frames is None:
-        return np.ones((len(episode.rollout.action) + 1, env.num_agents), bool)
-    return np.stack([np.asarray(f.alive)[0, : env.num_agents] for f in episode.frames])
-
-
-def describe(order: np.ndarray, labels: list[str]) -> list[str]:
-    """The credit order in words, a line for every run of steps that share one."""
-    lines = []
-    for first, last, agents in spans(order):
-        when = f"steps {first} to {last}" if last > first else f"step {first}"
-        lines.append(f"{when}: " + " > ".join(labels[agent] for agent in agents))
-    return lines
+    Returns:
+        ``steps``, ``return``, ``ending``, ``credit_order`` (its name) and ``order``: for every run of steps
+        that share one, ``first`` and ``last`` step and the ``agents``, first assessed first; of a learner
+        that assigns no order no runs and an empty name.
+    """
+    order = [] if assessment is None else spans(np.asarray(assessment.order))
+    return {
+        "steps": episode.steps,
+        "return": float(episode.returns[-1]),
+        "ending": episode.ending,
+        "credit_order": credit_order if order else "",
+        "order": [
+            {"first": first, "last": last, "agents": [episode.names[agent] for agent in agents]}
+            for first, last, agents in order
+        ],
+    }
 
 
-def stills(episode: Episode, *, map_name: str, order: np.ndarray, size: int) -> list[credit_figure.Still]:
-    """Pictures of a battle at a few moments, ``size`` pixels wide; none where there is nothing to draw."""
+def describe(part: dict[str, Any]) -> str:
+    """A run of steps of :func:`told`'s order as a line."""
+    first, last = part["first"], part["last"]
+    when = f"steps {first} to {last}" if last > first else f"step {first}"
+    return f"{when}: " + " > ".join(part["agents"])
+
+
+def stills(episode: Episode, order: np.ndarray, *, map_name: str, size: int) -> list[credit_figure.Still]:
+    """Pictures of a battle at a few moments, ``size`` pixels wide; none where there is nothing to draw.
+
+    ``order`` [T, N], first assessed first.
+    """
     if episode.frames is None:
         return []
-    from seca_jax.envs.smax.scenarios import SCENARIOS
-    from seca_jax.show import battle
-
-    steps, whole = len(order), battle.one_battle(episode.frames)
-    colours = style.agents(order.shape[1])
     found = []
-    for t in credit_figure.moments(steps):
+    for t in credit_figure.moments(episode.steps):
         image = battle.still(
-            whole,
+            episode.frames,
             t,
-            order=order[min(t, steps - 1)],
+            order=order[min(t, episode.steps - 1)],
             size=size,
             ridge=SCENARIOS[map_name].ridge,
-            colours=colours,
+            colours=style.agents(order.shape[1]),
         )
-        caption = f"step {t}, return {episode.returns[t]:.2f}" + (f", {episode.ending}" if t == steps else "")
+        caption = f"step {t}, return {episode.returns[t]:.2f}"
+        caption += f", {episode.ending}" if t == episode.steps else ""
         found.append(credit_figure.Still(t, image, caption))
     return found
 
 
 def draw(
-    path: str,
+    path: str | os.PathLike,
     episode: Episode,
     *,
     map_name: str,
     title: str,
     size: int,
     assessment: Assessment | None = None,
-    alive: np.ndarray | None = None,
-    labels: list[str] = (),
 ) -> None:
     """The battle as a GIF, ``size`` pixels wide; with an assessment, a panel of the credit beside it.
 
@@ -158,44 +157,40 @@ def draw(
         title: left part of the header.
         size: width of the battle in pixels; the panel comes on top.
         assessment: what the critic makes of the episode; None for learners that assign no order.
-        alive: [T + 1, N] bool, see :func:`alive`; needed with an assessment.
-        labels: of the N agents, see :func:`names`; needed with an assessment.
 
     Raises:
+        ValueError: there is nothing to draw.
         OSError: the file cannot be written.
     """
-    from seca_jax.envs.smax.scenarios import SCENARIOS
-    from seca_jax.show import battle
-
-    tween, options = 2, {}
-    if assessment:
-        order = assessment.order
+    if episode.frames is None:
+        raise ValueError("only battles have pictures")
+    order, colours = None, None
+    if assessment is not None:
         # The order of step t belongs to the pictures that lead out of moment t; the last moment keeps it.
-        options = {
-            "order": np.concatenate([order, order[-1:]]),
-            "colours": style.agents(order.shape[1]),
-        }
+        order = np.concatenate([assessment.order, assessment.order[-1:]])
+        colours = style.agents(order.shape[1])
     images = battle.pictures(
-        battle.one_battle(episode.frames),
+        episode.frames,
         title=title,
         returns=episode.returns,
+        order=order,
         outcome=episode.ending,
         size=size,
-        tween=tween,
+        tween=TWEEN,
         ridge=SCENARIOS[map_name].ridge,
-        **options,
+        colours=colours,
     )
-    if assessment:
+    if assessment is not None:
         images = list(images)
         panel = credit_panel.Panel(
-            contribution=assessment.contribution,
-            order=assessment.order,
-            alive=alive,
-            names=labels,
+            contribution=np.asarray(assessment.contribution),
+            order=np.asarray(assessment.order),
+            alive=episode.alive,
+            names=episode.names,
             size=(round(0.55 * size), images[0].height),
         )
-        # One picture shows the start, ``tween`` every later moment
-        beside = [panel.draw(t) for t in range(len(episode.frames))]
-        shown = [0] + [t for t in range(1, len(beside)) for _ in range(tween)]
+        # One picture shows the start, TWEEN every later moment
+        beside = [panel.draw(t) for t in range(episode.steps + 1)]
+        shown = [0] + [t for t in range(1, len(beside)) for _ in range(TWEEN)]
         images = [credit_panel.beside(image, beside[t]) for image, t in zip(images, shown, strict=True)]
     battle.save_gif(path, images)

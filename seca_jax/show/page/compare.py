@@ -75,16 +75,16 @@ def overview(found: Sequence[Run], names: Sequence[str]) -> Table:
             )
         )
     columns = ("run", "map", "seeds", "steps", "win rate", "95 %", "0 to 1", "return", "measured by")
-    return Table(columns, rows, numbers=(2, 3, 4, 7), sentences=(8,))
+    return Table(columns, rows, numbers=(2, 3, 4, 5, 7), sentences=(8,))
 
 
-def learning(found: Sequence[Run], names: Sequence[str]) -> list[svg.Chart]:
+def learning(found: Sequence[Run]) -> list[svg.Chart]:
     """The runs' curves in common charts, map by map: of each panel what is greedy, else what there is."""
     drawn = []
     places = dict.fromkeys(run.config["map"] for run in found)
     for place in places:
         own = [run for run in found if run.config["map"] == place]
-        within = labels(own) if len(own) > 1 else [names[found.index(run)] for run in own]
+        within = labels(own)
         for panel in curves.PANELS:
             metric = next(iter(panel.metrics))
             several = [curve(run, metric, name) for run, name in zip(own, within)]
@@ -99,7 +99,7 @@ def context(found: Sequence[Run], names: Sequence[str]) -> dict[str, Any]:
     return {
         "note": NOTE,
         "overview": overview(found, names),
-        "charts": learning(found, names),
+        "charts": learning(found),
         "differences": differences(found, names),
         "runs": [about(run, name) for run, name in zip(found, names, strict=True)],
     }

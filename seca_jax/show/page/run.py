@@ -257,7 +257,7 @@ def evaluation_table(document: dict[str, Any]) -> Table:
         (low, high), _ = verdict.median_win_rate(rates, document["episodes"])
         rows.append(("median", *_rate(document["median_win_rate"], low, high), ""))
     names = ("seed", "win rate", "95 % interval", "0 to 1", "return")
-    return Table(names, rows, numbers=(1, 4), stacked=False)
+    return Table(names, rows, numbers=(1, 2, 4), stacked=False)
 
 
 def _rate(rate: float, low: float, high: float) -> tuple[str, str, str]:
@@ -370,7 +370,7 @@ def origin(run: Run) -> Table:
     versions = stored.get("versions")
     if isinstance(versions, dict):
         rows += [(str(name), str(number)) for name, number in versions.items()]
-    return Table(("", ""), rows)
+    return Table(("", ""), rows, stacked=False)
 
 
 def resumed(run: Run) -> list[tuple[str, str]]:

@@ -108,7 +108,8 @@ class CriticConfig:
 class CreditConfig:
     order: str = key(
         "ig-episode",
-        f"who is first: {orders.ALLOWED}; of the part of the episode in the window, where rollout=stream cuts it",
+        f"who is first: {orders.ALLOWED}; of the part of the episode in the window, where rollout=stream "
+        "cuts it",
     )
     points: int = key(2, "points on each straight segment of the attribution path", low=1)
     path: str = key(

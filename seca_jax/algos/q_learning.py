@@ -1,9 +1,10 @@
-"""What the value-based learners share: everything but how the agents' values make up the team's.
+"""The phases of a value-based update, which QMIX, VDN and QTRAN go through.
 
-One update of a seed: whole episodes with epsilon-greedy agents, into the replay buffer, a few gradient
-steps on episodes drawn from it. What distinguishes an algorithm is its :class:`Method`.
+Whole episodes with epsilon-greedy agents go into the replay buffer, gradient steps on episodes drawn from
+it follow. What the agents' values have to do with the team's is each learner's own: its loss.
 """
 
+from functools import partial
 from typing import Any, Callable, NamedTuple
 
 import jax
@@ -14,18 +15,20 @@ from flax import struct
 from seca_jax.arrays import all_finite
 from seca_jax.config.schema import Config
 from seca_jax.envs.base import Environment
-from seca_jax.experience import replay as memory
-from seca_jax.experience import rollout as rollouts
-from seca_jax.experience.replay import Batch
+from seca_jax.experience import replay as replays
+from seca_jax.experience.replay import Batch, Replay
+from seca_jax.experience.rollout import Rollout, collect_episodes
 from seca_jax.networks.agent import MASKED, Agent, agent_input, initial_carry
 from seca_jax.networks.mixers import Utilities, unroll
 from seca_jax.types import Carry, Learner
+
+Log = dict[str, jax.Array]  # scalars by the names of the metrics
 
 
 @struct.dataclass
 class Params:
     agent: Any
-    mixer: Any  # whatever the Method needs besides the agents; may be empty
+    mixer: Any  # of whatever makes up the team's value from the agents'; may be empty
 
 
 @struct.dataclass
@@ -39,18 +42,41 @@ class TrainState:
     updates: jax.Array  # int32, batches of num_envs episodes
 
 
-class Method(NamedTuple):
+class Mixer(NamedTuple):
     """How the agents' values make up the team's.
 
     Attributes:
-        init: ``key -> mixer parameters``.
-        loss: ``(params, target, own, theirs, batch) -> (loss [], {metric: scalar})``; ``own`` and
-            ``theirs`` are the :class:`Utilities` [T + 1, B, ...] of the learning and of the target
-            agents. The metrics must have ``critic_loss``, the mean squared TD error.
+        init: ``key -> parameters``.
+        apply: ``(parameters, q [..., N], state [..., S]) -> [...]``; QTRAN's reads more than the
+            agents' values, see :func:`seca_jax.algos.qtran.joint_q`.
     """
 
     init: Callable[[jax.Array], Any]
-    loss: Callable[[Params, Params, Utilities, Utilities, Batch], tuple[jax.Array, dict[str, jax.Array]]]
+    apply: Callable[..., jax.Array]
+
+
+class Parts(NamedTuple):
+    """What a learner is made of, and what does not change while it learns."""
+
+    config: Config
+    env: Environment
+    agent: Agent
+    mixer: Mixer
+    replay: Replay
+    tx: optax.GradientTransformation
+
+
+class Keys(NamedTuple):
+    """One update's keys, each consumed once."""
+
+    rollout: jax.Array
+    replay: jax.Array
+    next: jax.Array  # the next update's
+
+
+# (parameters, target parameters, the learning agents' utilities [T + 1, B, ...], the target agents', batch)
+# -> (loss [], metrics). The metrics have ``critic_loss``, the mean squared TD error.
+Loss = Callable[[Params, Params, Utilities, Utilities, Batch], tuple[jax.Array, Log]]
 
 
 def td_target(reward: jax.Array, terminated: jax.Array, next_value: jax.Array, gamma: float) -> jax.Array:
@@ -60,8 +86,7 @@ def td_target(reward: jax.Array, terminated: jax.Array, next_value: jax.Array, g
 
 def epsilon_at(config: Config, steps: jax.Array) -> jax.Array:
     """Share of random actions after ``steps`` environment steps: a ramp, then flat."""
-    done = jnp.clip(steps / config.q.epsilon_steps, 0.0, 1.0)
-    return config.q.epsilon + (config.q.epsilon_final - config.q.epsilon) * done
+    return optax.linear_schedule(config.q.epsilon, config.q.epsilon_final, config.q.epsilon_steps)(steps)
 
 
 def explore(key: jax.Array, greedy: jax.Array, avail: jax.Array, epsilon: jax.Array | float) -> jax.Array:
@@ -80,104 +105,144 @@ def optimiser(config: Config) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(config.q.max_grad_norm), scale())
 
 
-def make(config: Config, env: Environment, method: Method) -> Learner:
-    """The learner around a method.
+def assemble(config: Config, env: Environment, mixer: Mixer) -> Parts:
+    """The parts of a run's learner with ``mixer``.
 
     Raises:
         ValueError: windows instead of whole episodes were asked for, or the replay buffer has no room.
     """
     if config.rollout != "episode":
         raise ValueError(f"rollout={config.rollout}: {config.algo} replays whole episodes; leave the key out")
-    agent = Agent(hidden=config.actor.hidden, num_actions=env.num_actions)
-    replay = memory.make(config, env)
-    tx = optimiser(config)
+    return Parts(
+        config=config,
+        env=env,
+        agent=Agent(hidden=config.actor.hidden, num_actions=env.num_actions),
+        mixer=mixer,
+        replay=replays.make(config, env),
+        tx=optimiser(config),
+    )
 
-    def fresh_carry(num_envs: int) -> Carry:
-        return initial_carry(num_envs, env.num_agents, config.actor.hidden)
 
-    def init(key):
-        agent_key, mixer_key, key = jax.random.split(key, 3)
-        carry = fresh_carry(1)
-        x = agent_input(jnp.zeros((1, env.num_agents, env.obs_size)), carry.last_action, env.num_actions)
-        params = Params(agent.init(agent_key, carry.hidden, x, True), method.init(mixer_key))
-        return TrainState(
-            params=params,
-            # A copy: the two trees must not share buffers once the state is donated.
-            target=jax.tree.map(jnp.copy, params),
-            opt=tx.init(params),
-            replay=replay.init(),
-            key=key,
-            steps=jnp.zeros((), jnp.int32),
-            updates=jnp.zeros((), jnp.int32),
-        )
+def learner(parts: Parts, update: Callable[[Parts, TrainState], tuple[TrainState, Log]]) -> Learner:
+    """The learner whose train step is ``update`` of its parts."""
+    return Learner(
+        init=partial(init, parts),
+        train_step=partial(update, parts),
+        act=partial(act, parts),
+        initial_carry=partial(fresh_carry, parts),
+    )
 
-    def best(params, carry, obs, avail):
-        x = agent_input(obs, carry.last_action, env.num_actions)
-        hidden, q = agent.apply(params.agent, carry.hidden, x, avail)
-        return jnp.argmax(q, axis=-1), hidden
 
-    def act(params, carry, obs, avail, key, greedy):
-        action, hidden = best(params, carry, obs, avail)
-        if not greedy:
-            action = explore(key, action, avail, config.q.epsilon_final)
-        return action.astype(jnp.int32), Carry(hidden, action.astype(jnp.int32))
+def fresh_carry(parts: Parts, num_envs: int) -> Carry:
+    """What the agents remember at an episode's start."""
+    return initial_carry(num_envs, parts.env.num_agents, parts.config.actor.hidden)
 
-    def policy(params_epsilon, carry, obs, avail, key):
-        params, epsilon = params_epsilon
-        action, hidden = best(params, carry, obs, avail)
+
+def init(parts: Parts, key: jax.Array) -> TrainState:
+    """The state that training starts from."""
+    env = parts.env
+    agent_key, mixer_key, key = jax.random.split(key, 3)
+    carry = fresh_carry(parts, 1)
+    x = agent_input(jnp.zeros((1, env.num_agents, env.obs_size)), carry.last_action, env.num_actions)
+    params = Params(parts.agent.init(agent_key, carry.hidden, x, True), parts.mixer.init(mixer_key))
+    return TrainState(
+        params=params,
+        # A copy: the two trees must not share buffers once the state is donated.
+        target=jax.tree.map(jnp.copy, params),
+        opt=parts.tx.init(params),
+        replay=parts.replay.init(),
+        key=key,
+        steps=jnp.zeros((), jnp.int32),
+        updates=jnp.zeros((), jnp.int32),
+    )
+
+
+def best(
+    parts: Parts, params: Params, carry: Carry, obs: jax.Array, avail: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """(every agent's best available action [B, N], next hidden state [B, N, H])."""
+    x = agent_input(obs, carry.last_action, parts.env.num_actions)
+    hidden, q = parts.agent.apply(params.agent, carry.hidden, x, avail)
+    return jnp.argmax(q, axis=-1), hidden
+
+
+def act(
+    parts: Parts,
+    params: Params,
+    carry: Carry,
+    obs: jax.Array,
+    avail: jax.Array,
+    key: jax.Array,
+    greedy: bool,
+) -> tuple[jax.Array, Carry]:
+    """One decision of the team, see :class:`~seca_jax.types.Act`; not greedy explores as at the end."""
+    action, hidden = best(parts, params, carry, obs, avail)
+    if not greedy:
+        action = explore(key, action, avail, parts.config.q.epsilon_final)
+    return action.astype(jnp.int32), Carry(hidden, action.astype(jnp.int32))
+
+
+# --- the phases ---------------------------------------------------------------------------------------
+
+
+def collect(parts: Parts, state: TrainState, key: jax.Array) -> tuple[Any, Rollout, Log]:
+    """Whole episodes with epsilon-greedy agents: (replay buffer with them, they themselves, metrics)."""
+    num_envs = parts.config.num_envs
+    epsilon = epsilon_at(parts.config, state.steps)
+
+    def draw(params, carry, obs, avail, key):
+        action, hidden = best(parts, params, carry, obs, avail)
         action = explore(key, action, avail, epsilon).astype(jnp.int32)
         return action, Carry(hidden, action), ()
 
-    def gradient_of(params, target, batch):
-        theirs = unroll(agent, target.agent, batch.view.obs, batch.last_action)
+    fresh = fresh_carry(parts, num_envs)
+    rollout = collect_episodes(parts.replay.watched, draw, state.params, fresh, key, num_envs)
+    return parts.replay.add(state.replay, rollout), rollout, {"epsilon": epsilon}
 
-        def loss(params):
+
+def fit(parts: Parts, state: TrainState, memory: Any, loss: Loss, key: jax.Array) -> tuple[TrainState, Log]:
+    """Gradient steps of agents and mixer down ``loss``, each on a batch of episodes from the buffer."""
+    config, replay, agent = parts.config, parts.replay, parts.agent
+    lr = config.q.lr
+    if config.lr_decay:
+        lr = optax.linear_schedule(lr, 0.0, config.total_steps)(state.steps)
+
+    def gradient_of(params: Params, batch: Batch) -> tuple[Params, Log]:
+        judges = unroll(agent, state.target.agent, batch.view.obs, batch.last_action)
+
+        def value(params: Params) -> tuple[jax.Array, Log]:
             own = unroll(agent, params.agent, batch.view.obs, batch.last_action)
-            return method.loss(params, target, own, theirs, batch)
+            return loss(params, state.target, own, judges, batch)
 
-        return jax.grad(loss, has_aux=True)(params)
+        return jax.grad(value, has_aux=True)(params)
 
-    def train_step(state):
-        rollout_key, replay_key, key = jax.random.split(state.key, 3)
-        epsilon = epsilon_at(config, state.steps)
-        rollout = rollouts.collect_episodes(
-            replay.watched,
-            policy,
-            (state.params, epsilon),
-            fresh_carry(config.num_envs),
-            rollout_key,
-            config.num_envs,
-        )
-        memory = replay.add(state.replay, rollout)
+    def step(learned: tuple[Params, Any], key: jax.Array) -> tuple[tuple[Params, Any], Log]:
+        params, opt = learned
+        episodes = replay.sample(memory, key)
+        gradient, log = replay.seen(lambda batch: gradient_of(params, batch), episodes)
+        change, opt = parts.tx.update(gradient, opt, params)
+        params = optax.apply_updates(params, jax.tree.map(lambda c: -lr * c, change))
+        return (params, opt), {**log, "grad_norm": optax.tree.norm(gradient)}
 
-        lr = config.q.lr
-        if config.lr_decay:
-            lr = lr * jnp.clip(1.0 - state.steps / config.total_steps, 0.0, 1.0)
+    keys = jax.random.split(key, config.q.updates)
+    (params, opt), log = jax.lax.scan(step, (state.params, state.opt), keys)
+    return state.replace(params=params, opt=opt), jax.tree.map(jnp.mean, log)
 
-        def update(carry, key):
-            params, opt = carry
-            episodes = replay.sample(memory, key)
-            gradient, metrics = replay.seen(lambda batch: gradient_of(params, state.target, batch), episodes)
-            change, opt = tx.update(gradient, opt, params)
-            params = optax.apply_updates(params, jax.tree.map(lambda c: -lr * c, change))
-            return (params, opt), {**metrics, "grad_norm": optax.tree.norm(gradient)}
 
-        keys = jax.random.split(replay_key, config.q.updates)
-        (params, opt), metrics = jax.lax.scan(update, (state.params, state.opt), keys)
-
-        before = state.updates * config.num_envs // config.q.target_interval
-        copy = (state.updates + 1) * config.num_envs // config.q.target_interval > before
-        totals = rollout.totals()
-        metrics = {**totals, **jax.tree.map(jnp.mean, metrics), "epsilon": epsilon}
-        metrics["finite"] = all_finite((params, metrics))
-        return TrainState(
-            params=params,
-            target=jax.tree.map(lambda p, t: jnp.where(copy, p, t), params, state.target),
-            opt=opt,
-            replay=memory,
-            key=key,
-            steps=state.steps + totals["sum/steps"].astype(jnp.int32),
-            updates=state.updates + 1,
-        ), metrics
-
-    return Learner(init, train_step, act, fresh_carry)
+def finish(
+    parts: Parts, state: TrainState, memory: Any, key: jax.Array, rollout: Rollout, *logs: Log
+) -> tuple[TrainState, Log]:
+    """The next update's state, its target copied every ``q.target_interval`` episodes, and the metrics."""
+    episodes, interval = parts.config.num_envs, parts.config.q.target_interval
+    copy = (state.updates + 1) * episodes // interval > state.updates * episodes // interval
+    metrics = rollout.totals()
+    state = state.replace(
+        target=jax.tree.map(lambda p, t: jnp.where(copy, p, t), state.params, state.target),
+        replay=memory,
+        key=key,
+        steps=state.steps + metrics["sum/steps"].astype(jnp.int32),
+        updates=state.updates + 1,
+    )
+    for log in logs:
+        metrics |= log
+    return state, {**metrics, "finite": all_finite((state.params, metrics))}

@@ -74,9 +74,9 @@ def test_the_loss_is_td_and_both_constraints():
     env = dataclasses.replace(
         probes.make("one_step"), num_agents=N, num_actions=A, state_size=batch.view.state.shape[-1]
     )
-    method = qtran.method(config, env)
-    params, target = (q_learning.Params({}, method.init(jax.random.key(i))) for i in range(2))
-    loss, metrics = method.loss(params, target, own, theirs, batch)
+    mixer = qtran.mixer_of(config, env)
+    params, target = (q_learning.Params({}, mixer.init(jax.random.key(i))) for i in range(2))
+    loss, metrics = qtran.loss(GAMMA, params, target, own, theirs, batch)
 
     def joint(who, hidden, action, t, b):
         one_hot = np.eye(A)[np.asarray(action)]

@@ -7,11 +7,14 @@ import atexit
 import os
 import signal
 import sys
-from types import TracebackType
-from typing import Any
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any, NoReturn
 
 EXIT_INTERRUPTED = 130
 EXIT_NO_READER = 141  # what a shell says of a command that wrote into a closed pipe
+
+undo: list[Callable[[], None]] = []  # what is to be done before a process ends at once, last in first out
 
 
 def quietly() -> None:
@@ -19,29 +22,44 @@ def quietly() -> None:
 
     Code may catch KeyboardInterrupt and BrokenPipeError as ever; what it does not catch is not printed.
     """
-    interrupted = False
-
-    def interrupt(*_: Any) -> None:
-        nonlocal interrupted
-        interrupted = True
-        # Packages that are being imported may print the exception and go on, or turn it into another
-        sys.unraisablehook = lambda _: None
-        raise KeyboardInterrupt
-
-    def uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if interrupted or issubclass(kind, KeyboardInterrupt):
-            os._exit(EXIT_INTERRUPTED)
-        if issubclass(kind, BrokenPipeError):
-            os._exit(EXIT_NO_READER)
-        sys.__excepthook__(kind, error, trace)
-
-    def flush() -> None:
-        try:
-            sys.stdout.flush()
-        except OSError:  # else Python tries again at its end, and complains
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is to be ignored
-        signal.signal(signal.SIGINT, interrupt)
-    sys.excepthook = uncaught
-    atexit.register(flush)
+        signal.signal(signal.SIGINT, _interrupt)
+    sys.excepthook, sys.unraisablehook = _uncaught, _unraisable
+    atexit.register(_flush)
+
+
+def _leave(status: int) -> NoReturn:
+    while undo:
+        undo.pop()()
+    os._exit(status)
+
+
+def _interrupt(_: int, frame: FrameType | None) -> None:
+    while frame is not None:
+        # Packages that are being imported turn the exception into others, go on, or abort the process
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            _leave(EXIT_INTERRUPTED)
+        frame = frame.f_back
+    raise KeyboardInterrupt
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        _leave(EXIT_INTERRUPTED)
+    if issubclass(kind, BrokenPipeError):
+        _leave(EXIT_NO_READER)
+    sys.__excepthook__(kind, error, trace)
+
+
+def _unraisable(unraisable: Any) -> None:
+    """An exception that Python would print and forget, as in a destructor."""
+    if isinstance(unraisable.exc_value, KeyboardInterrupt):
+        _leave(EXIT_INTERRUPTED)
+    sys.__unraisablehook__(unraisable)
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:  # else Python tries again at its end, and complains
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

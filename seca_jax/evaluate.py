@@ -4,6 +4,11 @@ Greedy win rate of every seed with its 95 % interval over whole episodes, a GIF 
 the order in which credit was assigned in it.
 """
 
+if __name__ == "__main__":
+    from seca_jax import door
+
+    door.quietly()
+
 import json
 import os
 import sys

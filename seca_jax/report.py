@@ -4,6 +4,11 @@ A single HTML file that carries its curves, tables, pictures, configuration and 
 nothing, so that it can be mailed, archived and read anywhere.
 """
 
+if __name__ == "__main__":
+    from seca_jax import door
+
+    door.quietly()
+
 import os
 import sys
 from collections.abc import Sequence

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO, Callable, Iterator
 
+from seca_jax import door
 from seca_jax.config.check import ConfigError
 
 try:
@@ -121,14 +122,20 @@ def locked(run_dir: str | os.PathLike, word: str) -> Iterator[None]:
         _remove_empty(missing)
         verb = "created" if word == "out" else "written"
         raise ConfigError(f"{word}={run_dir}: cannot be {verb} ({error.strerror})") from None
-    try:
-        yield
-    finally:
+
+    def release() -> None:
         # Removed while it is held: whoever opens it from now on makes a new one, see _take
         with contextlib.suppress(OSError):
             path.unlink()
         file.close()
         _remove_empty(missing)
+
+    door.undo.append(release)
+    try:
+        yield
+    finally:
+        door.undo.remove(release)
+        release()
 
 
 def _take(path: Path) -> BinaryIO:

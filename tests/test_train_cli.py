@@ -126,6 +126,79 @@ def test_a_failed_run_does_not_cost_the_rest_of_a_sweep(stubbed, tmp_path):
     assert len(ends) == 4 and [0] in ends and [0, 100] in ends
 
 
+SWEEP = [
+    "--multirun",
+    "map=3m",
+    "seeds=1",
+    "num_envs=4",
+    "window=5",
+    "eval.episodes=4",
+    "wandb.mode=disabled",
+]
+
+
+def test_a_sweep_again_skips_what_is_done_continues_what_was_stopped_and_trains_the_rest(
+    stubbed, tmp_path, capsys, metrics
+):
+    words = [*SWEEP, "seed=0,1,2", f"out={tmp_path / 'sweep'}"]
+    whole = [*words[:-1], "total_steps=400", f"out={tmp_path / 'whole'}"]
+    assert train.main(whole) == 0
+    # The first is done, the second was killed before its first checkpoint, the third not begun
+    assert train.main([*words, "total_steps=400"]) == 0
+    place = tmp_path / "sweep"
+    shutil.rmtree(place / "seed=1" / "checkpoints")
+    shutil.rmtree(place / "seed=2")
+    before = {path: path.read_bytes() for path in (place / "seed=0").rglob("*") if path.is_file()}
+    capsys.readouterr()
+    assert train.main([*words, "total_steps=400"]) == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("[")]
+    states = ("done already", "continuing", "training")
+    assert told == [f"[{i + 1}/3] {place / f'seed={i}'}: {state}" for i, state in enumerate(states)]
+    assert before == {path: path.read_bytes() for path in before}
+    for seed in range(3):
+        expected = metrics(tmp_path / "whole" / f"seed={seed}", timing=False)
+        assert metrics(place / f"seed={seed}", timing=False) == expected
+    # ... and may be made longer as a whole
+    assert train.main([*words, "total_steps=500"]) == 0
+    assert {metrics(place / f"seed={seed}")[-1]["step"] for seed in range(3)} == {500}
+
+
+def test_a_sweep_does_not_mix_with_another(stubbed, tmp_path, capsys):
+    words = [*SWEEP, "seed=0,1", "total_steps=100", f"out={tmp_path}"]
+    assert train.main(words) == 0
+    capsys.readouterr()
+    assert train.main([*words, "gamma=0.9"]) == 2
+    expected = f"out={tmp_path / 'seed=0'}: holds a run with gamma=0.99, not 0.9; give another directory"
+    assert capsys.readouterr().err == f"error: {expected}\n"
+
+
+def test_a_sweep_leaves_out_what_another_process_trains(stubbed, tmp_path, capsys):
+    words = [*SWEEP, "seed=0,1", "total_steps=100", f"out={tmp_path}"]
+    with runs.locked(tmp_path / "seed=0", "out"):
+        assert train.main(words) == 2
+    captured = capsys.readouterr()
+    assert "is training there" in captured.err and captured.err.count("\n") == 1
+    assert runs.checkpoint_steps(tmp_path / "seed=1") == [0, 100]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["map=3m,2s3z", "credit.order=prob,fixed"], "map=3m,credit.order=prob"),
+        (["wandb.group='a b',c/d"], "wandb.group=_a_b_"),
+        (["actor.lr=1e-3,3e-3", "seed=4"], "actor.lr=1e-3"),
+    ],
+)
+def test_what_differs_names_the_runs_of_a_sweep(tmp_path, words, expected):
+    job = train.plan(["--multirun", *words, f"out={tmp_path}"])[0]
+    assert job.config.out == str(tmp_path / expected)
+
+
+def test_a_run_asked_for_twice_is_refused(tmp_path, capsys):
+    assert train.main(["--multirun", "seed=1,1", "map=3m", f"out={tmp_path}"]) == 2
+    assert "asked for twice; give a value once" in capsys.readouterr().err
+
+
 def test_the_module_runs(tmp_path):
     run = tmp_path / "run"
     words = [sys.executable, "-m", "seca_jax.train", *TINY, "seeds=2", "rollout=stream", f"out={run}"]

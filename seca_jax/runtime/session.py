@@ -61,7 +61,8 @@ def run(config: Config, argv: Sequence[str]) -> int:
             saved, remarks = None, []
             _save(run_dir, config, origin, f"out={run_dir}: cannot be created")
         terminal.say(
-            f"{config.algo} on {config.map}, {config.seeds} seeds, {described(devices)}: {run_dir}; compiling"
+            f"{config.algo} on {config.map}, {config.seeds} seed{'s' * (config.seeds > 1)}, "
+            f"{described(devices)}: {run_dir}; compiling"
         )
         return _train(config, run_dir, program, saved, origin, remarks, terminal)
 

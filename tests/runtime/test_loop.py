@@ -1,11 +1,10 @@
 """The host loop: what it writes, when it stops, and that resuming changes no number."""
 
 import os
-import signal
+import shutil
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import jax
@@ -39,14 +38,6 @@ def small_config(**changes):
 
 def command(*words):
     return [sys.executable, stub.__file__, *SMALL, *EVERY, *words]
-
-
-def wait_for(path, process, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not path.exists():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, f"{path} did not appear"
-        time.sleep(0.02)
 
 
 def test_metrics_have_the_documented_form(stubbed, tmp_path, metrics):
@@ -276,72 +267,6 @@ def test_devices_never_wait_for_each_other():
     assert done.returncode == 0, done.stderr
 
 
-def test_sigterm_saves_and_a_resumed_run_goes_on(tmp_path, metrics):
-    run = tmp_path / "run"
-    words = command("total_steps=2_000_000_000", "log.interval=2_000_000", f"out={run}")
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_for(run / "metrics.jsonl", process)
-    process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert f"resume={run}" in out
-    assert (run / "curves.png").stat().st_size > 10_000
-    assert runs.checkpoint_steps(run)
-
-
-def test_a_signal_before_the_first_update_leaves_a_run_that_goes_on(stubbed, tmp_path, monkeypatch, metrics):
-    words = [*SMALL, *EVERY, "total_steps=400"]
-    assert train.main([*words, f"out={tmp_path / 'whole'}"]) == 0
-
-    def starting(*_, **__):
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("seca_jax.runtime.wandb.Wandb._start", starting)
-        words = [word for word in words if word != "wandb.mode=disabled"]
-        assert train.main([*words, f"out={tmp_path / 'run'}"]) == 130
-    assert runs.checkpoint_steps(tmp_path / "run") == [0]
-    assert train.main([f"resume={tmp_path / 'run'}", "wandb.mode=disabled"]) == 0
-    assert metrics(tmp_path / "run", timing=False) == metrics(tmp_path / "whole", timing=False)
-
-
-def test_an_interrupt_before_the_run_has_begun_leaves_nothing(stubbed, tmp_path, monkeypatch, capsys):
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("seca_jax.runtime.session.Program", interrupted)
-    assert train.main([*SMALL, f"out={tmp_path / 'run'}"]) == 130
-    assert capsys.readouterr().err == "" and not (tmp_path / "run").exists()
-
-
-def test_second_interrupt_aborts_at_once(tmp_path):
-    run = tmp_path / "run"
-    words = command("total_steps=2_000_000_000", "log.interval=2_000_000", f"out={run}")
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_for(run / "metrics.jsonl", process)
-    process.send_signal(signal.SIGINT)
-    time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) == 130
-
-
-def test_kill_in_the_middle_of_a_run_costs_no_more_than_the_work_since_the_last_checkpoint(tmp_path, metrics):
-    run = tmp_path / "run"
-    words = command("total_steps=4000", f"out={run}")
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_for(run / "checkpoints" / "900", process)
-    process.kill()
-    process.wait()
-    saved = runs.checkpoint_steps(run)
-    assert saved and saved[-1] < 4000
-    done = subprocess.run(command()[:2] + [f"resume={run}"], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert (
-        subprocess.run(command("total_steps=4000", f"out={tmp_path / 'whole'}"), timeout=120).returncode == 0
-    )
-    assert metrics(run, timing=False) == metrics(tmp_path / "whole", timing=False)
-
-
 def test_config_yaml_tells_where_the_numbers_come_from(stubbed, tmp_path):
     run = tmp_path / "run"
     assert train.main([*SMALL, *EVERY, "total_steps=100", f"out={run}"]) == 0
@@ -350,5 +275,101 @@ def test_config_yaml_tells_where_the_numbers_come_from(stubbed, tmp_path):
     provenance = stored["provenance"]
     assert {"python", "seca_jax", "jax", "jaxlib", "flax", "optax", "jaxmarl"} <= set(provenance["versions"])
     assert provenance["versions"]["jax"] == jax.__version__
+    assert provenance["processor"].endswith(f", {os.cpu_count()} cores") and len(provenance["processor"]) > 12
     assert "total_steps=100" in provenance["command"] and "cpu" in provenance["device"]
     assert Path(stored["out"]) == run
+
+
+def test_a_slow_learner_is_saved_by_the_clock(stubbed, tmp_path, metrics, monkeypatch):
+    """In the middle of lines too, and a run that is killed there goes on from there."""
+    words = [*SMALL, "total_steps=1000", "log.interval=500", "checkpoint.keep=99"]
+    assert train.main([*words, f"out={tmp_path / 'whole'}"]) == 0
+    monkeypatch.setattr(loop, "SLICE_S", 0.0)
+    run = tmp_path / "run"
+    assert train.main([*words, "checkpoint.minutes=1e-9", f"out={run}"]) == 0
+    saved = runs.checkpoint_steps(run)
+    assert saved == list(range(0, 1001, 20))
+    for step in saved:
+        if step > 260:
+            shutil.rmtree(run / "checkpoints" / str(step))
+    assert train.main([f"resume={run}", "checkpoint.minutes=10"]) == 0
+    assert runs.checkpoint_steps(run)[-2:] == [260, 1000]
+    assert metrics(run, timing=False) == metrics(tmp_path / "whole", timing=False)
+
+
+def test_a_seed_that_has_its_steps_rests(stubbed, tmp_path, metrics):
+    """Whole episodes: the others' numbers stay what they are, its own end where it has had enough."""
+    words = [*SMALL, "log.interval=20", "eval.interval=100", "seeds=6", "rollout=episode"]
+    assert train.main([*words, "total_steps=2000", f"out={tmp_path / 'run'}"]) == 0
+    assert train.main([*words, "total_steps=3000", f"out={tmp_path / 'longer'}"]) == 0
+    update, ends = small_config().num_envs * stub.LENGTH, set()
+    for seed in range(6):
+        lines, longer = (
+            [line for line in metrics(tmp_path / name, timing=False) if line["seed"] == seed]
+            for name in ("run", "longer")
+        )
+        last = lines[-1]["step"]
+        assert 2000 <= last < 2000 + update and "test/win_rate" in lines[-1]
+        ends.add(len([line for line in lines if "train/entropy" in line]))
+        # A line ends when the slowest seed has got there: up to its own end a seed's are the same
+        common = [line for line in lines if line["step"] < 2000]
+        assert common == longer[: len(common)] and len(common) > 15
+    assert len(ends) > 1  # some rested for a whole line
+
+
+@pytest.mark.parametrize("rollout", ["stream", "episode"])
+def test_rested_seeds_go_on_exactly_in_a_longer_run(stubbed, tmp_path, rollout):
+    words = [*SMALL, *EVERY, "seeds=5", f"rollout={rollout}"]
+    assert train.main([*words, "total_steps=3000", f"out={tmp_path / 'long'}"]) == 0
+    assert train.main([*words, "total_steps=1000", f"out={tmp_path / 'short'}"]) == 0
+    assert train.main([f"resume={tmp_path / 'short'}", "total_steps=3000"]) == 0
+    config = small_config(rollout=rollout, seeds=5)
+    trees = [
+        checkpoint.to_leaves(checkpoint.restore(tmp_path / name, program(config).abstract)[1])
+        for name in ("long", "short")
+    ]
+    jax.tree.map(np.testing.assert_array_equal, *trees)
+
+
+def test_a_training_of_days_is_announced(stubbed, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(loop, "SLICE_S", 0.0)
+    words = [*SMALL, *EVERY, "total_steps=2000"]
+    assert train.main([*words, f"out={tmp_path / 'quick'}"]) == 0
+    assert "to go" not in capsys.readouterr().out
+    clock = [0.0]
+
+    def hour():
+        clock[0] += 3600.0
+        return clock[0]
+
+    monkeypatch.setattr(loop.time, "monotonic", hour)
+    assert train.main([*words, f"out={tmp_path / 'slow'}"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "to go" in line]
+    # 40 steps of both seeds an hour; 1,980 of each are left
+    assert line.startswith("0 steps/s: about 4 days to go, until ")
+
+
+def test_a_longer_run_says_which_schedules_it_moves(stubbed, tmp_path, capsys):
+    run = tmp_path / "run"
+    words = [*SMALL, *EVERY, "actor.entropy=0.02", "actor.entropy_final=0.001", "lr_decay=true"]
+    assert train.main([*words, "total_steps=1000", f"out={run}"]) == 0
+    assert train.main([f"resume={run}"]) == 0
+    assert capsys.readouterr().err == ""
+    assert train.main([f"resume={run}", "total_steps=2000"]) == 0
+    assert capsys.readouterr().err == (
+        "warning: 2,000 steps instead of 1,000 stretch what falls until the end; at step 1,000 that moves "
+        "actor.entropy from 0.001 to 0.0105, actor.lr from 0 to 0.0015, critic.lr from 0 to 0.0005\n"
+    )
+
+
+def test_a_damaged_line_is_named_and_forgotten(stubbed, tmp_path, capsys, metrics):
+    run = tmp_path / "run"
+    assert train.main([*SMALL, *EVERY, "actor.entropy_final=-1", "total_steps=400", f"out={run}"]) == 0
+    path = run / "metrics.jsonl"
+    whole = metrics(run)
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:2], "{broken\n", *lines[3:]]))
+    capsys.readouterr()
+    assert train.main([f"resume={run}", "total_steps=600"]) == 0
+    assert capsys.readouterr().err == f"warning: {path} is damaged: line 3 is left out\n"
+    assert metrics(run)[: len(whole) - 1] == [*whole[:2], *whole[3:]]

@@ -108,9 +108,10 @@ def test_a_hang_up_saves_unless_the_parent_ignores_it(tmp_path, ignored):
         time.sleep(1)
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert runs.checkpoint_steps(run)[-1] > 0
+    assert "stopping after the steps under way, then saving" in err
+    assert out.endswith(f"interrupted; continue with resume={run}\n")
 
 
 def test_a_terminal_that_has_gone_costs_no_steps(tmp_path):

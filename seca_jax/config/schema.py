@@ -108,8 +108,7 @@ class CriticConfig:
 class CreditConfig:
     order: str = key(
         "ig-episode",
-        f"who is first: {orders.ALLOWED}; of the part of the episode in the window, where rollout=stream "
-        "cuts it",
+        f"who is first: {orders.ALLOWED}; a window orders by its part of an episode",
     )
     points: int = key(2, "points on each straight segment of the attribution path", low=1)
     path: str = key(

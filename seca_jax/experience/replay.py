@@ -206,18 +206,43 @@ def capacity(config: Config, env: Environment) -> int:
     return min(config.q.episodes, fitting)
 
 
+def choose(key: jax.Array, stored: jax.Array, capacity: int, count: int) -> jax.Array:
+    """``count`` of the first ``stored`` of ``capacity`` places, evenly and none twice, as PyMARL draws.
+
+    Where fewer than ``count`` are stored, all of them are chosen again until there are enough.
+
+    Args:
+        key: to draw with.
+        stored: [] int32, at least 1; may be traced.
+        capacity: at least ``count``.
+        count: places to choose.
+
+    Returns:
+        [count] int32.
+    """
+    score = jnp.where(jnp.arange(capacity) < stored, jax.random.uniform(key, (capacity,)), -1.0)
+    _, places = jax.lax.top_k(score, count)
+    return places[jnp.arange(count) % jnp.minimum(stored, count)]
+
+
 def make(config: Config, env: Environment) -> Replay:
     """The replay buffer of one seed of a run; raises ValueError where it cannot be."""
     size, axes = capacity(config, env), batch_axes(env)
     buffer = flashbax.make_item_buffer(
         max_length=size, min_length=1, sample_batch_size=config.q.batch, add_sequences=False, add_batches=True
     )
+
+    def sample(state: Any, key: jax.Array) -> Episode:
+        stored = jnp.where(state.is_full, size, state.current_index)
+        places = choose(key, stored, size, config.q.batch)
+        return jax.tree.map(lambda x: x[0, places], state.experience)
+
     return Replay(
         capacity=size,
         num_bytes=size * episode_bytes(env),
         watched=watch(env),
         init=lambda: buffer.init(blank(env)),
         add=lambda state, rollout: buffer.add(state, pack(rollout, env.num_actions)),
-        sample=lambda state, key: buffer.sample(state, key).experience,
+        sample=sample,
         seen=lambda function, episode: seen(env, axes, function, episode),
     )

@@ -170,6 +170,22 @@ def test_episodes_are_drawn_evenly():
     assert len(counts) == NUM_ENVS and abs(counts - 1000).max() < 150
 
 
+@pytest.mark.parametrize("stored", [5, 8])
+def test_no_episode_is_drawn_twice_for_an_update(stored):
+    keys = jax.random.split(jax.random.key(2), 2000)
+    drawn = np.asarray(jax.vmap(lambda key: memory.choose(key, jnp.int32(stored), 8, 3))(keys))
+    assert all(len(set(places)) == 3 for places in drawn)
+    counts = np.bincount(drawn.ravel(), minlength=8)
+    assert not counts[stored:].any()
+    expected = drawn.size / stored  # of a binomial; four standard deviations
+    assert abs(counts[:stored] - expected).max() < 4 * np.sqrt(expected)
+
+
+def test_fewer_episodes_than_an_update_wants_are_all_drawn_as_often():
+    drawn = np.asarray(memory.choose(jax.random.key(0), jnp.int32(3), 8, 7))
+    assert sorted(np.bincount(drawn)) == [2, 2, 3]
+
+
 def test_padding_is_cut_where_no_episode_of_any_seed_needs_it():
     lengths_seen = []
 

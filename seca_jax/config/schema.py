@@ -135,7 +135,7 @@ class QConfig:
     epsilon_steps: int = key(50_000, "environment steps over which epsilon falls linearly", low=1)
     target_interval: int = key(200, "episodes between copies to the target networks", low=1)
     updates: int = key(8, "updates after every num_envs episodes", low=1)
-    batch: int = key(32, "episodes replayed in an update", low=1)
+    batch: int = key(32, "episodes replayed in an update, none of them twice", low=1)
     episodes: int = key(5000, "newest episodes that the replay buffer keeps, memory permitting", low=1)
     mixing: int = key(32, "width of the mixing network", low=1)
     hypernet: int = key(64, "hidden units of the hypernetworks that feed it", low=1)

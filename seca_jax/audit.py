@@ -250,7 +250,7 @@ def measure(
         params, rollout, order_key
     )
     said = claims.claims(opinion, params, rollout, turns, t, b)
-    chosen_turns = {name: np.asarray(turn[t, b]) for name, turn in turns.items()}
+    chosen_turns = {name: np.asarray(turns[name][t, b]) for name in wanted}
 
     about = {
         "step": step,
@@ -299,49 +299,6 @@ def unit_names(env: Any, there: Any) -> Any:
     return np.asarray(TABLE.names)[np.asarray(env.frame(there.env).unit_type)[:, : shape[1]]]
 
 
-def table(document: dict[str, Any]) -> Any:
-    """The rows as a table for the terminal."""
-    from rich import box
-    from rich.table import Table
-
-    def number(value: float | None, digits: int = 2) -> str:
-        return "" if value is None else f"{value:.{digits}f}"
-
-    def with_interval(row: dict[str, Any], name: str) -> str:
-        ends = row.get(f"{name}_ci")
-        return number(row.get(name)) + (f" ({ends[0]:.2f}, {ends[1]:.2f})" if ends else "")
-
-    rows = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    rows.add_column("advantage", no_wrap=True)
-    for name in ("rms", "true", "slope", "correlation", "expl.", "bias", "grad.", "SNR"):
-        rows.add_column(name, justify="right", no_wrap=True)
-    for residual in (False, True):
-        own = [row for row in document["rows"] if row["residual"] is residual]
-        if residual and own:
-            rows.add_section()
-            rows.add_row("with the TD residual:")
-        for row in own:
-            rows.add_row(
-                " ".join(filter(None, (row["advantage"], row["order"]))),
-                number(row["rms"], 3),
-                number(row["truth_rms"], 3),
-                with_interval(row, "slope"),
-                with_interval(row, "correlation"),
-                number(row["explained"]),
-                number(row["bias"], 3),
-                number(row.get("gradient_cosine")),
-                number(row.get("gradient_snr"), 1),
-            )
-    return rows
-
-
-LEGEND = """\
-rms: of the advantage, and of the true one; slope E[true A] / E[A^2]: 1 right on average, 0 noise; correlation
-with the truth, cleared of the truth's own noise; expl.: share of its mean square; grad.: cosine with the
-true policy gradient; SNR: of a training batch's gradient, mean over standard deviation. (95 % intervals)"""
-WIDTH = 116  # columns of the table; a narrower terminal wraps it
-
-
 def run(chosen: Options) -> None:
     """Measure, write the files and print; raises ConfigError on bad input."""
     loaded = load(chosen)
@@ -352,8 +309,10 @@ def run(chosen: Options) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from seca_jax.show import audit_table
+
     console = Console(highlight=False, soft_wrap=True, markup=False)
-    console.width = max(console.width, WIDTH)
+    console.width = max(console.width, audit_table.WIDTH)
     console.print(f"{chosen.run}: credit of {config.algo} on {config.map}, seed {seed} after {step:,} steps")
     columns = (TextColumn("battles"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
@@ -366,8 +325,9 @@ def run(chosen: Options) -> None:
         f"each: {document['battles']:,} battles, {document['steps']:,} steps. The time limit ended "
         f"{document['truncated']:.1%} of them; nothing after it counts."
     )
-    console.print(table(document))
-    console.print(LEGEND)
+    for table in audit_table.tables(document):
+        console.print(table)
+    console.print(audit_table.LEGEND)
     if outputs["json"]:
         runs.write_atomically(outputs["json"], json.dumps(document, indent=1, allow_nan=False) + "\n")
         console.print(f"numbers: {outputs['json']}")

@@ -47,7 +47,7 @@ def test_end_to_end(run, capsys):
     rows = {(row["advantage"], row["order"], row["residual"]): row for row in document["rows"]}
     names = ("ig-episode", "prob", "fixed", "random")
     kinds = [("sequential", name) for name in names] + [("coma", ""), ("marginal", ""), ("joint", "")]
-    assert set(rows) == {(*kind, residual) for kind in kinds for residual in (False, True)}
+    assert list(rows) == [(*kind, residual) for kind in kinds for residual in (False, True)]
     row = rows["sequential", "prob", False]
     for name in ("rms", "slope", "slope_ci", "correlation", "correlation_ci", "explained", "gradient_cosine"):
         assert row[name] is not None

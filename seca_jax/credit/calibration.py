@@ -125,13 +125,15 @@ class Gradients(NamedTuple):
         right[group, np.arange(len(b))] = b
         return left @ self.gram @ right.T
 
-    def square(self, a: np.ndarray, b: np.ndarray) -> float:
-        """Sum over moments of the products of their gradients."""
+    def squares(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """[G], sums over the groups' moments of the products of a moment's two gradients."""
         moments, agents = self.counted.shape
         blocks = self.gram.reshape(moments, agents, moments, agents)
         own = blocks[np.arange(moments), :, np.arange(moments)]  # [M, N, N]
         a, b = (np.where(self.counted, x, 0.0) for x in (a, b))
-        return float(np.einsum("mi,mij,mj->", a, own, b))
+        found = np.zeros(self.own.weights.shape[1])
+        np.add.at(found, self.own.of, np.einsum("mi,mij,mj->m", a, own, b))
+        return found
 
 
 def cosine(gradients: Gradients, claim: np.ndarray, truth: Estimate) -> dict:
@@ -157,20 +159,39 @@ def cosine(gradients: Gradients, claim: np.ndarray, truth: Estimate) -> dict:
     return {"gradient_cosine": value, "gradient_cosine_ci": interval(of(gradients.own.weights))}
 
 
-def signal_to_noise(gradients: Gradients, a: np.ndarray, b: np.ndarray | None = None) -> float | None:
+def signal_to_noise(gradients: Gradients, a: np.ndarray, b: np.ndarray | None = None) -> dict:
     """Length of the mean policy gradient over the standard deviation of a batch's, steps independent.
+
+    The square of the mean's length is estimated from pairs of different groups, without bias; few moments
+    tell little of it, as the interval says.
 
     Args:
         gradients: of the moments.
         a: [M, N] advantages.
         b: [M, N], where ``a`` and ``b`` are independent estimates of the same: their noise takes no part.
+
+    Returns:
+        ``gradient_snr`` and its interval ``gradient_snr_ci``, None where they make no sense.
     """
     b = a if b is None else b
-    moments = len(a)
-    squares = gradients.square(a, b)
-    signal = (float(gradients.product(a, b).sum()) - squares) / (moments * max(moments - 1, 1))
-    noise = squares / moments - signal
-    return float(np.sqrt(max(signal, 0.0) * gradients.batch / noise)) if noise > 0 else None
+    products, squares = gradients.product(a, b), gradients.squares(a, b)
+    moments = np.bincount(gradients.own.of, minlength=len(squares)).astype(float)
+    apart = 1.0 - np.eye(len(squares))
+
+    def of(weights: np.ndarray) -> np.ndarray:  # [..., G] -> [...]
+        def pairs(x: np.ndarray) -> np.ndarray:
+            return np.sum((weights @ (x * apart)) * weights, axis=-1)
+
+        with np.errstate(divide="ignore", invalid="ignore"):
+            signal = pairs(products) / pairs(np.outer(moments, moments))
+            noise = (weights @ squares) / (weights @ moments) - signal
+            found = np.sqrt(np.maximum(signal, 0.0) * gradients.batch / noise)
+        return np.where(noise > 0, found, np.nan)
+
+    value = float(of(np.ones(len(squares))))
+    if not np.isfinite(value):
+        return {"gradient_snr": None, "gradient_snr_ci": None}
+    return {"gradient_snr": value, "gradient_snr_ci": interval(of(gradients.own.weights))}
 
 
 def size(truth: Estimate, counted: np.ndarray) -> dict[str, float | None]:

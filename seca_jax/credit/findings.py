@@ -53,10 +53,10 @@ def findings(
 
     Returns:
         ``truth_rms`` of the first order, ``value`` (V's mean and its error), ``truth`` (the size of every
-        true term), ``truth_gradient_snr``, ``rows`` (claims against truth) and, for claims without the
-        residual, ``by_place``, ``by_unit`` and ``by_time``. The true policy gradient that rows are
-        compared with is that of Eq. 6's true terms: everything but an agent's own action is averaged
-        over, which leaves it the least noise of all.
+        true term), ``truth_gradient`` (its signal-to-noise ratio), ``rows`` (claims against truth) and, for
+        claims without the residual, ``by_place``, ``by_unit`` and ``by_time``. The true policy gradient that
+        rows are compared with is that of Eq. 6's true terms: everything but an agent's own action is
+        averaged over, which leaves it the least noise of all.
     """
     own = calibration.groups(seen.episode)
     gradients = None
@@ -65,8 +65,8 @@ def findings(
     terms = {("sequential", name): found for name, found in true.sequential.items()}
     terms |= {(name, ""): getattr(true, name) for name in ("coma", "marginal", "joint")}
     tables: dict[str, list[dict[str, Any]]] = {"rows": [], "by_place": [], "by_unit": [], "by_time": []}
-    for (advantage, order), claim in claims.items():
-        truth, about = terms[advantage, order], {"advantage": advantage, "order": order}
+    for (advantage, order), truth in terms.items():
+        claim, about = claims[advantage, order], {"advantage": advantage, "order": order}
 
         def part(where: Any) -> dict[str, Any]:
             return calibration.judge(claim, truth, seen.choice & where, own)  # noqa: B023
@@ -76,7 +76,7 @@ def findings(
             row = {**about, "residual": with_residual, **calibration.judge(value, truth, seen.choice, own)}
             if gradients is not None:
                 row |= calibration.cosine(gradients, value, true.marginal)
-                row["gradient_snr"] = calibration.signal_to_noise(gradients, value)
+                row |= calibration.signal_to_noise(gradients, value)
             tables["rows"].append(row)
         for name in dict.fromkeys(seen.unit.ravel().tolist()):
             tables["by_unit"].append({**about, "unit": name, **part(seen.unit == name)})
@@ -100,6 +100,6 @@ def findings(
         "truth_rms": next(size["rms"] for size in sizes if size["order"] == first),
         "value": value,
         "truth": sizes,
-        "truth_gradient_snr": snr,
+        "truth_gradient": snr,
         **tables,
     }

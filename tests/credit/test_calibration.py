@@ -101,13 +101,20 @@ def test_cosine_is_that_of_the_gradients_themselves():
 def test_signal_to_noise_of_gradients_with_a_known_mean():
     """Every moment's gradient is (1, 0) plus noise of variance 2 in each of 2 parameters."""
     rng = np.random.default_rng(5)
-    moments, batch = 2000, 50
+    moments, batch = 1000, 50
     each = np.array([1.0, 0.0]) + rng.normal(scale=np.sqrt(2), size=(moments, 2))
     counted = np.ones((moments, 1), bool)
-    own = calibration.groups(np.arange(moments), draws=2)
+    own = calibration.groups(np.arange(moments), draws=200)
     known_gradients = calibration.Gradients(each @ each.T, counted, own, batch)
     found = calibration.signal_to_noise(known_gradients, np.ones((moments, 1)))
-    assert found == pytest.approx(np.sqrt(batch / 4), rel=0.1)
+    assert found["gradient_snr"] == pytest.approx(np.sqrt(batch / 4), rel=0.1)
+    low, high = found["gradient_snr_ci"]
+    assert low < np.sqrt(batch / 4) < high
+    # Where every moment's gradient is noise, the interval does not exclude 0
+    each = each - [1.0, 0.0]
+    known_gradients = calibration.Gradients(each @ each.T, counted, own, batch)
+    low, _ = calibration.signal_to_noise(known_gradients, np.ones((moments, 1)))["gradient_snr_ci"]
+    assert low == 0.0
 
 
 def test_spans_of_time_hold_every_moment_once():

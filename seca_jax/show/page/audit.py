@@ -45,8 +45,8 @@ def summary(document: dict[str, Any]) -> str:
     return (
         f"The simulator was branched at {moments} moments of seed {document['seed']}, {branches} "
         "continuations each, to learn what every agent's action was worth: the first order's true terms "
-        f"have a root mean square of {document['truth_rms']:.3g}. Slope and correlation are of the truth with "
-        "what the critic claims, with 95 % intervals: 1 is right, 0 is noise."
+        f"have a root mean square of {document['truth_rms']:.3g}. Slope and correlation are of the truth "
+        "with what the critic claims, with 95 % intervals: 1 is right, 0 is noise."
     )
 
 

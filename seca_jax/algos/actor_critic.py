@@ -25,6 +25,7 @@ from seca_jax.networks.agent import Agent, agent_input, initial_carry
 from seca_jax.types import Assess, Carry, Learner
 
 Log = dict[str, jax.Array]  # scalars by the names of the metrics
+METERED = 8  # credit is measured in one of so many environments
 
 
 @struct.dataclass
@@ -251,6 +252,45 @@ def judged(parts: Parts, params: Any, rollout: Rollout, logits: jax.Array) -> Ju
         action=jax.nn.one_hot(rollout.action, parts.env.num_actions),
         rollout=rollout,
     )
+
+
+def credit_meter(batch: Judged, targets: jax.Array, judge: Callable, *trees: Any) -> Log:
+    """How true a critic's credit is on a batch that it has not been fitted to yet.
+
+    With A_i an agent's credit, the difference of f that is its advantage before anything is added to it,
+    and y - f(s; pi) the surprise of what came of the step:
+
+    * ``credit_slope``: E[(y - f(s; pi)) A_i] / E[A_i^2], 1 where credit is right on average (an agent's
+      credit is then what its action changes of what is to be expected), 0 where it is noise;
+    * ``credit_rms``, ``outcome_rms``: root mean squares of A_i and of y - f(s; pi).
+
+    Means are over real steps and agents with a choice, of one environment in METERED: what it costs is
+    then lost in what the update costs.
+
+    Args:
+        batch: before the critic that has not been fitted to it.
+        targets: of the critic, [T, B] or [T, B, N].
+        judge: ``(f, policy, action, *trees) -> (advantage [..., N], ...)``.
+        trees: what it needs besides, leaves [T, B, ...].
+    """
+    few = max(1, targets.shape[1] // METERED)
+    mask, avail = batch.rollout.mask[:, :few], batch.rollout.view.avail[:, :few]
+
+    def at(part: tuple) -> tuple[jax.Array, jax.Array]:
+        inputs, policies, action, *rest = part
+        f = batch.critic.apply(batch.params, inputs)
+        return judge(f, policies, action, *rest)[0], f(policies)
+
+    parts = jax.tree.map(lambda x: x[:, :few], (batch.inputs, batch.policy, batch.action, *trees))
+    credit, value = in_chunks(at, parts, batch.critic.chunks(mask))
+    outcome = jnp.broadcast_to(alongside(targets[:, :few] - value, credit), credit.shape)
+    counted = policy.choices(mask, avail)
+    square = masked_mean(jnp.square(credit), counted)
+    return {
+        "credit_slope": masked_mean(outcome * credit, counted) / jnp.maximum(square, 1e-12),
+        "credit_rms": jnp.sqrt(square),
+        "outcome_rms": jnp.sqrt(masked_mean(jnp.square(outcome), counted)),
+    }
 
 
 def settle(

@@ -12,6 +12,7 @@ from seca_jax.algos.actor_critic import (
     TrainState,
     assemble,
     collect,
+    credit_meter,
     finish,
     fit_actor,
     fit_critic,
@@ -41,18 +42,20 @@ def update(parts: Parts, state: TrainState) -> tuple[TrainState, Log]:
 
     # 2 Fit every agent's Q to its TD(lambda) targets.
     targets = td_targets(parts, state, rollout)
+    unfitted = judged(parts, state.params.critic, rollout, rollout.extra)
     state, critic_log = fit_critic(parts, state, rollout, targets, rates.critic, keys.critic)
 
     # 3 Judge every agent against the expectation over its own policy, the others' actions given, Eq. 5.
     batch = judged(parts, state.params.critic, rollout, rollout.extra)
     advantage, value = batch.at_states(counterfactual_and_value)
+    meter_log = credit_meter(unfitted, targets, counterfactual_and_value)
     samples, credit_log = settle(config.credit, advantage, targets - value, rollout)
 
     # 4 Ascend the policy gradient, here with adaptive entropy.
     objective = partial(policy_gradient, config.actor)
     state, actor_log = fit_actor(parts, state, samples, objective, rates, keys.actor)
 
-    return finish(state, stream, keys.next, rollout, critic_log, credit_log, actor_log)
+    return finish(state, stream, keys.next, rollout, critic_log, meter_log, credit_log, actor_log)
 
 
 def counterfactual_and_value(

@@ -80,21 +80,30 @@ def choices(mask: jax.Array, avail: jax.Array) -> jax.Array:
     return mask[..., None] & (jnp.sum(avail, axis=-1) > 1)
 
 
-def adaptive_entropy(entropy: jax.Array, counted: jax.Array, coefficient: Any, normalise: str) -> jax.Array:
+def adaptive_entropy(
+    entropy: jax.Array, mask: jax.Array, avail: jax.Array, coefficient: Any, normalise: str
+) -> jax.Array:
     """Adaptive entropy term, Eq. 12: xi H / stop_gradient(H), whose gradient is xi dH / H.
+
+    Only real steps of agents with a choice have one; elsewhere it is 0 (an agent with one action left has
+    H = 0 and nothing to explore).
 
     Args:
         entropy: [T, B, N].
-        counted: [T, B, N] bool, real steps of agents with a choice; elsewhere the term is 0 (an
-            agent with one action left has H = 0 and nothing to explore).
+        mask: [T, B] bool, real steps.
+        avail: [T, B, N, A] bool.
         coefficient: xi, may be traced.
         normalise: ``state`` divides by every state's own entropy (the paper), ``batch`` by the mean
-            over the batch (the authors' code).
+            over real steps and all agents (the authors' code), where those without a choice, the dead
+            among them, count as 0.
 
     Returns:
         [T, B, N].
     """
-    scale = masked_mean(entropy, counted) if normalise == "batch" else entropy
+    counted = choices(mask, avail)
+    scale = entropy
+    if normalise == "batch":
+        scale = masked_mean(jnp.where(counted, entropy, 0.0), mask[..., None])
     scale = jax.lax.stop_gradient(jnp.maximum(scale, ENTROPY_FLOOR))
     return jnp.where(counted, coefficient * entropy / scale, 0.0)
 
@@ -168,11 +177,11 @@ def fit(
     def loss(params: Any, part: Samples) -> tuple[jax.Array, jax.Array]:
         logits = unroll(agent, params, part.hidden[0], part.obs, part.last_action, part.avail, part.start)
         worth = objective(logits, part)
-        counted = choices(part.mask, part.avail)
         entropy = entropy_of(logits)
-        bonus = adaptive_entropy(entropy, counted, xi, config.normalise)
+        bonus = adaptive_entropy(entropy, part.mask, part.avail, xi, config.normalise)
         # Eq. 13: summed over agents, averaged over steps.
-        return -masked_mean(worth + jnp.sum(bonus, axis=-1), part.mask), masked_mean(entropy, counted)
+        value = -masked_mean(worth + jnp.sum(bonus, axis=-1), part.mask)
+        return value, masked_mean(entropy, choices(part.mask, part.avail))
 
     def update(learned: tuple[Any, Any], part: Samples) -> tuple[tuple[Any, Any], tuple]:
         params, opt = learned

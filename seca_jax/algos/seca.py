@@ -14,6 +14,7 @@ from seca_jax.algos.actor_critic import (
     TrainState,
     assemble,
     collect,
+    credit_meter,
     finish,
     fit_actor,
     fit_critic,
@@ -25,6 +26,7 @@ from seca_jax.algos.actor_critic import (
 )
 from seca_jax.algos.critic import hypernetwork_critic
 from seca_jax.algos.policy import policy_gradient, unrolled
+from seca_jax.arrays import masked_mean
 from seca_jax.config.schema import Config, CreditConfig
 from seca_jax.credit import attribution, order
 from seca_jax.credit.advantage import sequential
@@ -43,6 +45,7 @@ def update(parts: Parts, state: TrainState) -> tuple[TrainState, Log]:
 
     # 2 Fit the critic f(s; v) to TD(lambda) targets, Eq. 10.
     targets = td_targets(parts, state, rollout)
+    unfitted = judged(parts, state.params.critic, rollout, rollout.extra)
     state, critic_log = fit_critic(parts, state, rollout, targets, rates.critic, keys.critic)
 
     # 3 Order the agents by their contributions, integrated gradients along the path of policies, Eq. 14.
@@ -51,14 +54,15 @@ def update(parts: Parts, state: TrainState) -> tuple[TrainState, Log]:
 
     # 4 Judge them one after the other in that order, Eq. 9.
     advantage, value = batch.at_states(sequential_and_value, ordered)
+    meter_log = credit_meter(unfitted, targets, sequential_and_value, ordered)
     samples, credit_log = settle(config.credit, advantage, targets - value, rollout)
 
     # 5 Ascend Eq. 13's policy gradient with the adaptive entropy of Eq. 12.
     objective = partial(policy_gradient, config.actor)
     state, actor_log = fit_actor(parts, state, samples, objective, rates, keys.actor)
 
-    order_log = {"order_moved": moved(ordered)}
-    return finish(state, stream, keys.next, rollout, critic_log, order_log, credit_log, actor_log)
+    order_log = {"order_moved": moved(ordered, rollout.mask)}
+    return finish(state, stream, keys.next, rollout, critic_log, order_log, meter_log, credit_log, actor_log)
 
 
 def order_of(config: CreditConfig, batch: Judged) -> jax.Array:
@@ -98,9 +102,14 @@ def sequential_and_value(
     return sequential(f, policy, action, ordered), f(action)
 
 
-def moved(ordered: jax.Array) -> jax.Array:
-    """How often the order departs from the agents' own numbering: 0 for fixed, 1 - 1/N at random."""
-    return jnp.mean(jnp.mean(ordered != jnp.arange(ordered.shape[-1]), axis=-1))
+def moved(ordered: jax.Array, mask: jax.Array) -> jax.Array:
+    """How often the order departs from the agents' own numbering: 0 for fixed, 1 - 1/N at random.
+
+    Args:
+        ordered: [T, B, N] agent indices.
+        mask: [T, B] bool, real steps; padding does not count.
+    """
+    return masked_mean(jnp.mean(ordered != jnp.arange(ordered.shape[-1]), axis=-1), mask)
 
 
 def assess(parts: Parts, params: Params, rollout: Rollout) -> Assessment:

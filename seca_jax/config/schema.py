@@ -116,7 +116,7 @@ class CreditConfig:
         "path differences forward (Eq. 14) or backward (authors' code)",
         choices=("forward", "backward"),
     )
-    normalise: bool = key(True, "ours: divide advantages by their standard deviation over the batch")
+    normalise: bool = key(True, "ours: divide advantages by their root mean square over the batch")
     residual: float = key(
         1.0,
         "ours: share of the TD residual y - f(s;u) added to every agent's advantage",

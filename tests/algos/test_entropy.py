@@ -67,6 +67,9 @@ def test_log_probability_of_the_taken_action():
     np.testing.assert_allclose(log_prob_of(z, jnp.array([2, 0])), np.log([0.5, 0.7]), rtol=1e-6)
 
 
+ALL = np.ones((5, 2), bool), np.ones((5, 2, AGENTS, 4), bool)  # mask, avail
+
+
 def random_policies():
     return np.random.default_rng(0).dirichlet(np.ones(4), size=(5, 2, AGENTS))  # [T, B, N, A]
 
@@ -79,20 +82,18 @@ def eq12(policy, scale=None):
 
 def test_gradient_in_the_probabilities_is_eq12():
     policy = random_policies()
-    counted = jnp.ones(policy.shape[:-1], bool)
 
     def total(p):
-        return adaptive_entropy(-jnp.sum(p * jnp.log(p), -1), counted, XI, "state").sum()
+        return adaptive_entropy(-jnp.sum(p * jnp.log(p), -1), *ALL, XI, "state").sum()
 
     np.testing.assert_allclose(jax.grad(total)(jnp.asarray(policy)), eq12(policy), rtol=1e-4, atol=1e-6)
 
 
 def test_gradient_in_the_logits_is_eq12_through_the_softmax():
     policy = random_policies()
-    counted = jnp.ones(policy.shape[:-1], bool)
 
     def total(z):
-        return adaptive_entropy(entropy_of(z), counted, XI, "state").sum()
+        return adaptive_entropy(entropy_of(z), *ALL, XI, "state").sum()
 
     # dp_j/dz_i = p_i (delta_ij - p_j)
     jacobian = policy[..., None] * np.eye(4) - policy[..., None] * policy[..., None, :]
@@ -101,15 +102,20 @@ def test_gradient_in_the_logits_is_eq12_through_the_softmax():
     np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-6)
 
 
-def test_the_authors_code_divides_by_the_mean_over_what_counts():
-    policy = random_policies()
-    counted = np.random.default_rng(1).random(policy.shape[:-1]) < 0.6
+def test_the_authors_code_divides_by_the_mean_over_all_agents():
+    """Agents without a choice, the dead, have no entropy and are counted; padding is not."""
+    policy, rng = random_policies(), np.random.default_rng(1)
+    mask, choice = rng.random(policy.shape[:2]) < 0.7, rng.random(policy.shape[:-1]) < 0.6
+    avail = choice[..., None] | (np.arange(4) == 1)
+    assert not mask.all() and not choice.all()
 
     def total(p):
-        return adaptive_entropy(-jnp.sum(p * jnp.log(p), -1), jnp.asarray(counted), XI, "batch").sum()
+        entropy = -jnp.sum(p * jnp.log(p), -1)
+        return adaptive_entropy(entropy, jnp.asarray(mask), jnp.asarray(avail), XI, "batch").sum()
 
-    mean = -(policy * np.log(policy)).sum(-1)[counted].mean()
-    expected = eq12(policy, mean) * counted[..., None]
+    counted, entropy = mask[..., None] & choice, -(policy * np.log(policy)).sum(-1)
+    total_entropy = sum(entropy[i] for i in zip(*np.nonzero(counted)))
+    expected = eq12(policy, total_entropy / (mask.sum() * AGENTS)) * counted[..., None]
     np.testing.assert_allclose(jax.grad(total)(jnp.asarray(policy)), expected, rtol=1e-4, atol=1e-6)
 
 
@@ -119,7 +125,7 @@ def test_an_agent_without_a_choice_has_no_term(normalise):
 
     def terms(z):
         masked = jnp.where(avail, z, -1e9)
-        return adaptive_entropy(entropy_of(masked), avail.sum(-1) > 1, XI, normalise)
+        return adaptive_entropy(entropy_of(masked), jnp.ones((2, 1), bool), avail, XI, normalise)
 
     z = jax.random.normal(jax.random.key(3), avail.shape)
     np.testing.assert_array_equal(terms(z)[:, :, 0], 0.0)
@@ -131,6 +137,6 @@ def test_an_agent_without_a_choice_has_no_term(normalise):
 
 def test_a_certain_agent_with_a_choice_stays_finite():
     z = jnp.array([[[[60.0, 0.0, -60.0]]]])
-    counted = jnp.ones((1, 1, 1), bool)
-    gradient = jax.grad(lambda z: adaptive_entropy(entropy_of(z), counted, XI, "state").sum())(z)
+    mask, avail = jnp.ones((1, 1), bool), jnp.ones((1, 1, 1, 3), bool)
+    gradient = jax.grad(lambda z: adaptive_entropy(entropy_of(z), mask, avail, XI, "state").sum())(z)
     assert np.isfinite(np.asarray(gradient)).all()

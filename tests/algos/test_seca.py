@@ -184,3 +184,9 @@ def test_step_orders_look_at_the_policy_alone(batch):
     np.testing.assert_array_equal(order, np.argsort(entropy, axis=-1))
     order = seca.order_of(CreditConfig(order="fixed"), batch)
     np.testing.assert_array_equal(order, np.broadcast_to(np.arange(N), (T, B, N)))
+
+
+def test_padding_has_no_say_in_how_far_orders_depart():
+    order = jnp.array([[[1, 0, 2]], [[0, 1, 2]], [[2, 0, 1]], [[0, 1, 2]]])  # [T, 1, N]
+    mask = jnp.array([[True], [True], [True], [False]])
+    np.testing.assert_allclose(seca.moved(order, mask), (2 / 3 + 0 + 1) / 3, rtol=1e-6)

@@ -131,13 +131,14 @@ def orders(
     action = jax.nn.one_hot(rollout.action, policy.shape[-1])
 
     def contribution(length: int | None) -> jax.Array:
+        stage = order.stages(rollout.age, rollout.episode, length)
         c = attribution.path_contribution(
             lambda state, v: view.critic(params, state)(v),
             policy,
             rollout.view.state,
             points=config.credit.points,
             mask=rollout.linked,
-            stage=order.stages(rollout.age, rollout.episode, length),
+            stage=order.with_last(stage, rollout.linked),
             chunks=rollout.mask.shape[0],
         )
         return -c if config.credit.path == "backward" else c

@@ -83,13 +83,14 @@ def contribution(config: CreditConfig, batch: Judged, length: int | None) -> jax
         [T, B, N].
     """
     rollout = batch.rollout
+    stage = order.stages(rollout.age, rollout.episode, length)
     c = attribution.path_contribution(
         batch.evaluate,
         batch.policy,
         batch.inputs,
         points=config.points,
         mask=rollout.linked,
-        stage=order.stages(rollout.age, rollout.episode, length),
+        stage=order.with_last(stage, rollout.linked),
         chunks=batch.chunks,
     )
     return -c if config.path == "backward" else c

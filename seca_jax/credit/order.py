@@ -54,6 +54,24 @@ def stages(age: jax.Array, episode: jax.Array, length: int | None) -> jax.Array:
     return episode * stride + age // length
 
 
+def with_last(stage: jax.Array, linked: jax.Array) -> jax.Array:
+    """Stages with the last step of every episode in the stage before, if it would be alone in its own.
+
+    No segment of the path starts at it, so its own stage would tell nothing of the agents, and ties
+    would order them by their numbers.
+
+    Args:
+        stage: [T, B] of :func:`stages`.
+        linked: [T - 1, B] bool, steps t and t + 1 belong to one episode.
+
+    Returns:
+        [T, B].
+    """
+    never = jnp.zeros_like(stage[:1], bool)
+    last = jnp.concatenate([never, linked]) & ~jnp.concatenate([linked, never])
+    return jnp.where(last, jnp.roll(stage, 1, axis=0), stage)
+
+
 def named(
     name: str, policy: jax.Array, action: jax.Array, contribution: Callable[[int | None], jax.Array]
 ) -> jax.Array:

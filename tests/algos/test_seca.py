@@ -156,6 +156,9 @@ def by_hand(batch, length):
             if t == 0 or new_episode or (length and age[t, b] % length == 0):
                 stage += 1
             stages.append(stage)
+        for t in range(1, T):  # a last step, which starts no segment, is judged with the step before
+            if age[t, b] != 0 and (t == T - 1 or age[t + 1, b] == 0):
+                stages[t] = stages[t - 1]
         for t in range(T):
             for s in range(T - 1):
                 if stages[s] == stages[t] and age[s + 1, b] != 0:

@@ -81,6 +81,20 @@ def test_stages_are_kept_apart_when_ages_differ_between_environments():
     assert groups(labels[:, 1]) == {frozenset({0, 1}), frozenset({2}), frozenset({3})}
 
 
+def test_an_episodes_last_step_is_not_left_alone():
+    """Steps 1 to 4 of an episode, a new one, and its first step alone before the window ends or padding."""
+    age = jnp.array([1, 2, 3, 4, 0, 1, 2, 0])[:, None]
+    episode = jnp.array([0, 0, 0, 0, 1, 1, 1, 2])[:, None]
+    linked = age[1:] != 0
+
+    def grouped(length):
+        return groups(np.asarray(order.with_last(order.stages(age, episode, length), linked))[:, 0])
+
+    assert grouped(1) == {frozenset(steps) for steps in ({0}, {1}, {2, 3}, {4}, {5, 6}, {7})}
+    assert grouped(2) == {frozenset(steps) for steps in ({0}, {1, 2, 3}, {4, 5, 6}, {7})}
+    assert grouped(None) == {frozenset(steps) for steps in ({0, 1, 2, 3}, {4, 5, 6}, {7})}
+
+
 @pytest.mark.parametrize("name", names.names())
 def test_every_name_is_an_order_of_all_agents(name):
     policy = jax.nn.softmax(jax.random.normal(jax.random.key(0), (4, 3, 5)))

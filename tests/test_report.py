@@ -135,6 +135,43 @@ def test_what_was_evaluated_before_the_newest_checkpoint_is_left_out(tmp_path):
     assert "evaluate run=" in whole(report.page([read])).text
 
 
+def test_the_step_of_an_evaluation_says_what_it_is_about(tmp_path):
+    run = stored(tmp_path / "run", evaluated=True)
+    path = run / "evaluation.json"
+    (run / "checkpoints" / "200").mkdir(parents=True)
+    for step, stamp, found in ((200, 0, True), (100, 60, False)):  # a copy's time says nothing
+        path.write_text(json.dumps({**json.loads(path.read_text()), "step": step}))
+        when = (run / "checkpoints" / "200").stat().st_mtime - 30 + stamp
+        os.utime(path, (when, when))
+        assert (run_page.read(run).evaluation is not None) is found
+
+
+def test_the_drawn_battle_is_told_in_words(tmp_path):
+    run = stored(tmp_path / "run", evaluated=True)
+    order = [
+        {"first": 0, "last": 6, "agents": ["1 stalker", "0 stalker"]},
+        {"first": 7, "last": 7, "agents": ["0 stalker", "1 stalker"]},
+    ]
+    battle = {"seed": 1, "steps": 8, "return": 2.0, "ending": "won", "credit_order": "ig-1", "order": order}
+    path = run / "evaluation.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "battle": battle}))
+    page = whole(report.page([run_page.read(run)]))
+    assert "One greedy episode of seed 1: won after 8 steps, return 2." in page.text
+    assert "0 to 61 stalker > 0 stalker" in page.text and "70 stalker > 1 stalker" in page.text
+    none = {**battle, "credit_order": "", "order": []}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "battle": none}))
+    page = whole(report.page([run_page.read(run)]))
+    assert "won after 8 steps" in page.text and "assessed first" not in page.text
+
+
+def test_a_damaged_line_of_metrics_is_named(tmp_path):
+    run = stored(tmp_path / "run")
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    (run / "metrics.jsonl").write_text("\n".join([*lines[:3], lines[3][:20], *lines[4:]]) + "\n")
+    page = whole(report.page([run_page.read(run)]))
+    assert "metrics.jsonl is damaged: line 4 is left out" in page.text
+
+
 def test_text_is_escaped(tmp_path):
     run = stored(tmp_path / "run", name=EVIL, command=EVIL)
     other = stored(tmp_path / "<b>other</b>", name=EVIL, preset=EVIL)

@@ -30,10 +30,7 @@ PANELS = (
     Panel("policy entropy (nats)", {"train/entropy": SAMPLING}),
     Panel("share of random actions", {"train/epsilon": SAMPLING}, SHARE),
     Panel("critic loss", {"train/critic_loss": SAMPLING}, log=True),
-    Panel(
-        "credit: slope of what happened on what the critic says",
-        {"train/credit_slope": "slope (1: calibrated)"},
-    ),
+    Panel("credit: slope of the outcome on it", {"train/credit_slope": "1 is calibrated, 0 is noise"}),
     Panel(
         "credit: root mean square",
         {"train/credit_rms": "credit of an agent", "train/outcome_rms": "outcome minus f(s; π)"},

@@ -25,9 +25,9 @@ def line(chart, index=0):
 
 def marks(chart):
     """Tick labels: (of the steps, of the values)."""
-    found = re.findall(r'text-anchor: (\w+)[^>]*y="[\d.]+"[^>]*>([^<]+)<', str(chart.svg))
-    across = [text for anchor, text in found if anchor == "middle" and "steps" not in text]
-    return across, [text.replace("\N{MINUS SIGN}", "-") for anchor, text in found if anchor == "end"]
+    across = re.findall(r'<text[^>]*class="across"[^>]*>([^<]+)<', str(chart.svg))
+    up = re.findall(r'<text[^>]*class="up"[^>]*>([^<]+)<', str(chart.svg))
+    return [text for text in across if "steps" not in text], [u.replace("\N{MINUS SIGN}", "-") for u in up]
 
 
 def test_a_curve_is_drawn_to_scale():
@@ -98,8 +98,11 @@ def test_a_band_lies_around_its_curve():
 def test_points_tell_their_numbers_where_they_are():
     text = str(svg.chart("win rate", [curve(0.0, 0.25, 1.0, steps=[0, 5e5, 1e6])]).svg)
     x, y = line(svg.chart("win rate", [curve(0.0, 0.25, 1.0, steps=[0, 5e5, 1e6])]))
-    assert f'cx="{x[1]:.1f}" cy="{y[1]:.1f}"' in text
-    assert "greedy, 500k steps: 0.25 (0.25 to 0.25)" in text
+    assert f'cx="{x[1]:.0f}" cy="{y[1]:.0f}"' in text and f"M{x[1]:.1f} {y[1]:.1f}h0" in text
+    assert ">greedy, 500k steps: 0.25<" in text
+    wide = Curve("greedy", np.array([0, 50]), np.array([[0.1] * 2, [0.5] * 2, [0.9] * 2]))
+    assert "greedy, 50 steps: 0.5 (0.1 to 0.9)" in str(svg.chart("win rate", [wide]).svg)
+    assert "h0" not in str(svg.chart("win rate", [curve(*np.arange(50))]).svg)  # many need no dots
 
 
 def test_a_chart_is_light_and_refers_to_nothing():

@@ -12,12 +12,20 @@ from markupsafe import Markup
 from seca_jax.show import charts, style
 
 SIZE = (5.0, 2.9)  # inches of 72 units: a phone shows a chart at its own size, a laptop a little enlarged
-HOVERS = 40  # most points of a curve that tell their numbers
+HOVERS = 25  # most points of a curve that tell their numbers
 _SVG = "{http://www.w3.org/2000/svg}"
 _INK, _GRID = "#010203", "#040506"  # stand for the page's colours until the chart is text
 # Colours are the page's variables, so that a dark page has its own
 _VARIABLES = {_INK: "var(--soft)", _GRID: "var(--grid)"} | {
     colour: f"var(--curve-{i})" for i, colour in enumerate(style.CURVES)
+}
+
+
+# What every chart repeats has a name in the page's style sheet
+_CLASSES = {
+    f"fill: none; stroke: {_GRID}; stroke-width: 0.8": "grid",
+    f"font-size: 11px; text-anchor: middle; fill: {_INK}": "across",
+    f"font-size: 11px; text-anchor: end; fill: {_INK}": "up",
 }
 
 
@@ -122,7 +130,10 @@ def _lighten(tree: ElementTree.Element) -> None:
         if look := element.get("style"):
             look = re.sub(r"font: (?:[\w.]+ )*?([\d.]+px)[^;]*", r"font-size: \1", look)
             look = re.sub(r"font-family: [^;]*; |; stroke-linecap: \w+|stroke-linejoin: \w+; ", "", look)
-            element.set("style", look)
+            name = _CLASSES.get(look)
+            element.set("class" if name else "style", name or look)
+            if name:
+                element.attrib.pop("style")
     for parent in list(tree.iter()):
         for child in [child for child in parent if child.tag == _SVG + "g" and not len(child)]:
             parent.remove(child)
@@ -133,16 +144,18 @@ def _rounded(numbers: str) -> str:
 
 
 def _hovers(tree: ElementTree.Element, curve: charts.Curve, colour: str, points: np.ndarray) -> None:
-    """Dots that say their numbers when pointed at; visible only where there are few."""
-    few = len(points) < charts.DOTTED
+    """Points that say their numbers when pointed at; dots mark them where there are few."""
+    if len(points) < charts.DOTTED:
+        dots = "".join(f"M{x:.1f} {y:.1f}h0" for x, y in points)  # nothing long, with round ends
+        ElementTree.SubElement(
+            tree, _SVG + "path", {"d": dots, "class": "dots", "style": f"stroke: {colour}"}
+        )
     for i in np.unique(np.linspace(0, len(points) - 1, HOVERS).round().astype(int)):
         low, median, high = curve.band[:, i]
-        at = {"cx": f"{points[i, 0]:.1f}", "cy": f"{points[i, 1]:.1f}"}
-        if few:
-            ElementTree.SubElement(tree, _SVG + "circle", at | {"r": "2.4", "style": f"fill: {colour}"})
-        area = ElementTree.SubElement(tree, _SVG + "circle", at | {"r": "7", "class": "hover"})
-        steps = style.short(float(curve.steps[i]))
-        words = f"{curve.label}, {steps} steps: {median:.4g} ({low:.4g} to {high:.4g})"
+        at = {"cx": f"{points[i, 0]:.0f}", "cy": f"{points[i, 1]:.0f}", "r": "7", "class": "hover"}
+        area = ElementTree.SubElement(tree, _SVG + "circle", at)
+        words = f"{curve.label}, {style.short(float(curve.steps[i]))} steps: {median:.4g}"
+        words += f" ({low:.4g} to {high:.4g})" if low < high else ""
         ElementTree.SubElement(area, _SVG + "title").text = words
 
 

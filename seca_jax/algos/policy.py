@@ -2,6 +2,7 @@
 
 from typing import Any, Callable
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -100,6 +101,7 @@ def adaptive_entropy(
     Returns:
         [T, B, N].
     """
+    chex.assert_shape((entropy, mask), (avail.shape[:-1], avail.shape[:2]))
     counted = choices(mask, avail)
     scale = entropy
     if normalise == "batch":

@@ -7,6 +7,7 @@ rows are one-hot actions or policies, and returns ``[...]``.
 import itertools
 from typing import Callable
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -38,6 +39,12 @@ def prefixes(policy: jax.Array, action: jax.Array, order: jax.Array) -> jax.Arra
     return jax.vmap(prefix)(jnp.arange(num_agents + 1))
 
 
+def _check(policy: jax.Array, action: jax.Array, order: jax.Array) -> None:
+    """Raises AssertionError unless the shapes are [..., N, A] twice and [..., N]."""
+    chex.assert_equal_shape((policy, action))
+    chex.assert_shape(order, policy.shape[:-1])
+
+
 def _by_agent(values: jax.Array, order: jax.Array) -> jax.Array:
     """Differences of successive prefix values [N + 1, ...], handed to the agents: [..., N]."""
     steps = jnp.moveaxis(values[1:] - values[:-1], 0, -1)
@@ -58,6 +65,7 @@ def sequential(evaluate: Evaluate, policy: jax.Array, action: jax.Array, order: 
     Returns:
         [..., N], in the agents' own numbering.
     """
+    _check(policy, action, order)
     return _by_agent(jax.vmap(evaluate)(prefixes(policy, action, order)), order)
 
 
@@ -67,6 +75,7 @@ def exact(evaluate: Evaluate, policy: jax.Array, action: jax.Array, order: jax.A
     Args and result as :func:`sequential`; ``evaluate`` only ever sees one-hot joint actions, so f
     is Q. The cost grows as A^N: particle tasks and probe games.
     """
+    _check(policy, action, order)
     num_agents, num_actions = policy.shape[-2:]
     joint = jnp.array(list(itertools.product(range(num_actions), repeat=num_agents)))  # [J, N]
     one_hot = jax.nn.one_hot(joint, num_actions)  # [J, N, A]
@@ -85,6 +94,7 @@ def coma(evaluate: Evaluate, policy: jax.Array, action: jax.Array) -> jax.Array:
 
     A^a = f(s; u) - f(s; u with row a replaced by pi^a). Shapes as :func:`sequential`.
     """
+    chex.assert_equal_shape((policy, action))
     num_agents = policy.shape[-2]
 
     def without(a: jax.Array) -> jax.Array:

@@ -2,6 +2,7 @@
 
 from typing import Callable
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -79,6 +80,10 @@ def path_contribution(
     Returns:
         [T, B, N]: for every step the summed contribution of its stage.
     """
+    steps = policy.shape[:2]
+    chex.assert_rank((policy, state), (4, 3))
+    chex.assert_equal_shape_prefix((policy, state), 2)
+    chex.assert_shape((mask, stage), ((steps[0] - 1, steps[1]), steps))
     segment = segment_contribution(evaluate, policy, state, points=points, chunks=chunks)
     segment = jnp.where(mask[..., None], segment, 0.0)
     same = (stage[:, None] == stage[None, :-1]).astype(segment.dtype)  # [T, T - 1, B]

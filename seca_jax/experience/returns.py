@@ -1,5 +1,6 @@
 """TD(lambda) targets."""
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -35,6 +36,10 @@ def td_lambda(
     Returns:
         as ``next_value``.
     """
+
+    chex.assert_equal_shape((reward, terminated, truncated))
+    chex.assert_rank((reward, next_value), (2, {2, 3}))
+    chex.assert_equal_shape_prefix((reward, next_value), 2)
 
     def backward(y_next: jax.Array, step: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
         r, end, cut, value = step

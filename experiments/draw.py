@@ -203,7 +203,7 @@ def outdated(place: Path, scale: str, panels: Iterable[Panel]) -> list[list[str]
     for (task, name), run in each_once(panels).items():
         if store.done(place / task / name):
             try:
-                config = compose.compose(compose.parse(figures.command(run, scale)))
+                config = compose.from_words(figures.command(run, scale))
                 differing = ", ".join(store.differences(place / task / name, config))
             except ConfigError as error:  # of a version whose keys or names are no more
                 differing = f"a configuration that is not understood today ({error})"

@@ -29,8 +29,10 @@ from figures import FIGURES, SCALES, Run, asked, each_once, scaled
 
 from seca_jax import runs as run_files
 from seca_jax.config import commands, compose
-from seca_jax.config.check import ConfigError, check, one_of, unread
+from seca_jax.config.check import ConfigError, one_of
+from seca_jax.config.learners import unread
 from seca_jax.config.schema import Config, get, replace
+from seca_jax.config.words import parse
 from seca_jax.door import EXIT_INTERRUPTED
 
 RESULTS = Path(__file__).parent / "results"
@@ -72,19 +74,18 @@ def plan(figure: str, scale: str, options: dict[str, str]) -> list[Job]:
         if name in OWN_WORDS or name in varied:
             raise ConfigError(f"{name}={options[name]}: {figure} sets {name} itself")
     extra = [f"{name}={value}" for name, value in options.items()]
-    values = compose.parse(extra)
+    values = parse(extra)
     jobs = []
     with store.opened(RESULTS, figure, scale) as stored:
         for run in runs:
             out = out_of(figure, scale, run)
             words = [*figures.command(run, scale), *extra, f"out={out}"]
-            config, state = compose.compose(compose.parse(words)), "training"
-            check(config)
+            config, state = compose.from_words(words), "training"
             if store.done(place := stored / run.map / run.name):
                 words, state = [], "done" + check_stored(run, place, values, config)
             elif (out / run_files.CONFIG).exists():
                 words, state = [f"resume={out}", *extra], "continuing"
-                compose.resumed(compose.parse(words))
+                compose.resumed(parse(words))
             jobs.append(Job(run, store.archive(RESULTS, figure, scale), out, words, state))
     return jobs
 
@@ -103,7 +104,7 @@ def prepare(jobs: list[Job]) -> None:
 
     for job in jobs:
         words = [word for word in job.words if not word.startswith("device=")]
-        values = compose.parse(words)
+        values = parse(words)
         config = compose.resumed(values) if "resume" in values else compose.compose(values)
         session.prepare(replace(config, "device", "cpu"))
 

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from seca_jax.config import compose
-from seca_jax.config.check import unread
+from seca_jax.config.learners import unread
 from seca_jax.config.schema import Config, get, keys
 
 NEEDED = ("config.yaml", "metrics.jsonl")  # a run that has them is done

@@ -14,9 +14,9 @@ from typing import Any, Callable
 
 from seca_jax import runs
 from seca_jax.config import commands
-from seca_jax.config.check import ConfigError, check_field
-from seca_jax.config.compose import parse
+from seca_jax.config.check import ConfigError
 from seca_jax.config.schema import key
+from seca_jax.config.words import options as checked_options
 from seca_jax.credit import names
 from seca_jax.evaluate import named, output
 
@@ -29,7 +29,7 @@ RANDOM = "random"
 
 @dataclass(frozen=True)
 class Options:
-    run: str = key("", "directory of the run (required)")
+    run: str = key("", "directory of the run (required); the directory alone will do", path=True)
     states: int = key(
         256, "moments at which credit is examined, drawn from what the policies live through", low=2
     )
@@ -41,8 +41,8 @@ class Options:
     )
     seed: str = key("", "seed of the run to examine, a number; empty: the first")
     episode_seed: int = key(12345, "seed of the episodes; another number, other moments", low=0)
-    json: str = key("", "file for the numbers; empty: <run>/audit.json")
-    plot: str = key("", "file for the picture; empty: <run>/audit.png; none: do not draw it")
+    json: str = key("", "file for the numbers; unless given, <run>/audit.json", path=True)
+    plot: str = key("", "file for the picture, or none; unless given, <run>/audit.png", path=True)
     device: str = key("auto", "auto, cpu, gpu or tpu", choices=("auto", "cpu", "gpu", "tpu"))
 
 
@@ -52,9 +52,7 @@ def options(words: list[str]) -> Options:
     Raises:
         ConfigError: one line, saying what is wrong and what would be right.
     """
-    chosen = Options(**parse(named(words), Options))
-    for field in fields(Options):
-        check_field(field.name, field.type, field.metadata, getattr(chosen, field.name))
+    chosen: Options = checked_options(named(words), Options)
     if not chosen.run:
         raise ConfigError("run=<directory> is required: which run to examine; --help lists all keys")
     if chosen.seed and not chosen.seed.isdigit():

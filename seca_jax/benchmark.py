@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 from seca_jax import algos
 from seca_jax.config import commands, compose
-from seca_jax.config.check import ConfigError, check, check_field
+from seca_jax.config.check import ConfigError
 from seca_jax.config.schema import Config, key
+from seca_jax.config.words import options as checked_options
+from seca_jax.config.words import parse
 
 if TYPE_CHECKING:
     from seca_jax.runtime.throughput import Row
@@ -39,9 +41,14 @@ class Options:
     what: str = key(
         "all", "env (both simulators side by side), rollout, train, or all", choices=(*WHATS, "all")
     )
-    json: str = key("", "file for the rows; empty: none")
+    json: str = key("", "file for the rows; unless given, none is written", path=True)
     repeats: int = key(5, "timed repeats of each row, whose median counts", low=5)
     seconds: float = key(1.0, "length of one repeat that is aimed at", above=0)
+
+
+@dataclass(frozen=True)
+class Words(Options, Config):
+    """Every key that the command line takes."""
 
 
 def table(rows: "list[Row]") -> Any:
@@ -99,9 +106,7 @@ def plan(words: list[str]) -> tuple[Options, list[Config]]:
     """
     own = {field.name for field in fields(Options)}
     mine = [word for word in words if word.partition("=")[0] in own]
-    options = Options(**compose.parse(mine, Options))
-    for field in fields(Options):
-        check_field(field.name, field.type, field.metadata, getattr(options, field.name))
+    options: Options = checked_options(mine, Options)
     rest = [word for word in words if word not in mine]
     given = {word.partition("=")[0] for word in rest}
     for name in ("out", "name", "resume"):
@@ -118,11 +123,8 @@ def plan(words: list[str]) -> tuple[Options, list[Config]]:
             values = ",".join(algos.names())
         if name in SEVERAL:
             lists[i] = [f"{name}={value}" for value in values.split(",")]
-    configs = []
-    for job in itertools.product(*lists):
-        config = compose.compose(compose.parse(job))
-        check(config)
-        configs.append(config)
+    parse([*mine, *(several[0] for several in lists)], Words)  # a slip is looked up among the keys of both
+    configs = [compose.from_words(job) for job in itertools.product(*lists)]
     if options.json:
         path = Path(options.json)
         if path.is_dir() or not os.access(path if path.exists() else path.absolute().parent, os.W_OK):

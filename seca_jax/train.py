@@ -14,8 +14,10 @@ from typing import NamedTuple
 
 from seca_jax import algos, envs, runs
 from seca_jax.config import commands, compose
-from seca_jax.config.check import ConfigError, check, unread
+from seca_jax.config.check import ConfigError, check
+from seca_jax.config.learners import unread
 from seca_jax.config.schema import Config, get, keys, replace
+from seca_jax.config.words import expand, parse
 
 USAGE = """\
 Train a cooperative multi-agent learner.
@@ -86,10 +88,10 @@ def plan(words: Sequence[str]) -> list[Job]:
     multirun = [word for word in words if word in ("--multirun", "-m")]
     overrides = [word for word in words if word not in multirun]
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    expanded = compose.expand(overrides) if multirun else [overrides]
+    expanded = expand(overrides) if multirun else [overrides]
     jobs = []
     for own, label in zip(expanded, labels(expanded), strict=True):
-        values = compose.parse(own)
+        values = parse(own)
         if values.get("resume"):
             jobs.append(Job(compose.resumed(values), False))
             continue

@@ -29,7 +29,7 @@ def experiment(tmp_path, monkeypatch):
 def trained(place: Path, *words: str) -> None:
     """A run's directory."""
     place.mkdir(parents=True)
-    compose.save(place, compose.compose(compose.parse(words)), {})
+    compose.save(place, compose.from_words(words), {})
     (place / "metrics.jsonl").touch()
 
 
@@ -275,7 +275,7 @@ def test_runs_that_share_a_place_are_the_same_run(experiment):
         first = figures.each_once(panels)
         for run in (run for panel in panels for run in panel.runs):
             words = ((f"map={own.map}", *own.words) for own in (run, first[run.map, run.name]))
-            ours, theirs = (compose.compose(compose.parse(own)) for own in words)
+            ours, theirs = (compose.from_words(own) for own in words)
             assert ours == theirs
 
 

@@ -159,4 +159,4 @@ def test_figures_name_real_maps_and_keys(summary):
     every = {(*run.words, *figures.settings(run, "small")) for run in runs}
     every |= {figures.settings(next(iter(runs)), scale) for scale in figures.SCALES}
     for words in every:
-        assert compose.compose(compose.parse(list(words)))
+        assert compose.from_words(words)

@@ -22,7 +22,7 @@ TINY = [
 
 
 def tiny_program(*words):
-    config = compose.compose(compose.parse([*TINY, *words]))
+    config = compose.from_words([*TINY, *words])
     env = envs.make(config)
     return program.Program(config, env, algos.make(config, env), jax.devices("cpu"))
 

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from seca_jax.config import learners
-from seca_jax.config.learners import unread as unread
 from seca_jax.config.schema import Config, get, keys, steps_per_update
 from seca_jax.credit import names as orders
 from seca_jax.envs import registry

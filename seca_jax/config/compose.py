@@ -16,11 +16,9 @@ import yaml
 from seca_jax import runs
 from seca_jax.config import learners
 from seca_jax.config.check import ConfigError, check, one_of
-from seca_jax.config.learners import CONF as CONF
+from seca_jax.config.learners import CONF
 from seca_jax.config.schema import Config, get, keys, replace
-from seca_jax.config.words import expand as expand
-from seca_jax.config.words import parse as parse
-from seca_jax.config.words import typed
+from seca_jax.config.words import parse, typed
 
 GROUPS = ("algo", "preset")
 ESSENTIAL = ("map", "algo", "seeds", "seed", "total_steps")  # without them a config.yaml is no run's

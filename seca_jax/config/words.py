@@ -53,7 +53,7 @@ def misspelt(words: Sequence[str], schema: type) -> str:
     if word.startswith("-"):
         return f"{word}: expected key=value{nearest(name, list(kinds), cutoff=0.7)}; --help lists all keys"
     hint = ""
-    if schema is Config:
+    if issubclass(schema, Config):
         values = {"map": registry.names(), "algo": learners.names(), "preset": learners.presets()}
         hint = next((f", as in {key}={word}" for key, known in values.items() if word in known), "")
         if (Path(word) / "config.yaml").is_file():

@@ -9,7 +9,8 @@ import jax
 
 from seca_jax import algos, envs, runs
 from seca_jax.config import compose
-from seca_jax.config.check import ConfigError, unread
+from seca_jax.config.check import ConfigError
+from seca_jax.config.learners import unread
 from seca_jax.config.schema import Config, get
 from seca_jax.envs.base import Environment
 from seca_jax.runtime import checkpoint, interrupt, loop

@@ -13,7 +13,7 @@ def test_defaults_are_the_schemas():
     assert from_words([]) == Config()
 
 
-@pytest.mark.parametrize("algo", sorted(path.stem for path in (compose.CONF / "algo").glob("*.yaml")))
+@pytest.mark.parametrize("algo", sorted(path.stem for path in (learners.CONF / "algo").glob("*.yaml")))
 @pytest.mark.parametrize("preset", compose.presets())
 def test_every_yaml_composes(algo, preset):
     config = from_words([f"algo={algo}", f"preset={preset}"])
@@ -21,7 +21,7 @@ def test_every_yaml_composes(algo, preset):
 
 
 def test_every_algorithm_has_its_yaml():
-    assert sorted(algos.names()) == sorted(path.stem for path in (compose.CONF / "algo").glob("*.yaml"))
+    assert sorted(algos.names()) == sorted(path.stem for path in (learners.CONF / "algo").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("algo", algos.names())
@@ -37,7 +37,7 @@ def test_every_yaml_holds_keys_and_values_of_the_schema(algo, preset):
 @pytest.mark.parametrize("preset", compose.presets())
 def test_yaml_has_settings_for_maps_that_there_are(algo, preset):
     own = learners.learner(algo).get("presets", {}).get(preset, {})
-    for settings in (own, learners.stored(compose.CONF / "preset" / f"{preset}.yaml")):
+    for settings in (own, learners.stored(learners.CONF / "preset" / f"{preset}.yaml")):
         assert set(settings.get("maps", {})) <= set(envs.names())
 
 

@@ -14,7 +14,7 @@ from flax import struct
 
 from seca_jax.algos import critic as critics
 from seca_jax.algos import policy
-from seca_jax.algos.critic import Critic
+from seca_jax.algos.critic import Critic, Targets
 from seca_jax.algos.minibatches import optimiser
 from seca_jax.algos.policy import Judgement, Objective, Samples
 from seca_jax.arrays import all_finite, alongside, in_chunks, masked_mean
@@ -216,8 +216,8 @@ def collect(parts: Parts, state: TrainState, key: jax.Array) -> tuple[Stream | N
     return None, collect_episodes(env, draw, state.params.actor, fresh, key, config.num_envs)
 
 
-def td_targets(parts: Parts, state: TrainState, rollout: Rollout) -> jax.Array:
-    """Targets of the critic, Eq. 10: [T, B], or [T, B, N] where it has a value for every agent."""
+def td_targets(parts: Parts, state: TrainState, rollout: Rollout) -> Targets:
+    """Targets of the critic, Eq. 10."""
     config, tail = parts.config, rollout.tail
     logits, _ = policy.logits_of(parts.agent, state.params.actor, rollout.tail_carry, tail.obs, tail.avail)
     action, tail_policy = jax.nn.one_hot(rollout.action, parts.env.num_actions), jax.nn.softmax(logits)
@@ -227,13 +227,14 @@ def td_targets(parts: Parts, state: TrainState, rollout: Rollout) -> jax.Array:
 
 
 def fit_critic(
-    parts: Parts, state: TrainState, rollout: Rollout, targets: jax.Array, lr: Any, key: jax.Array
+    parts: Parts, state: TrainState, rollout: Rollout, targets: Targets, lr: Any, key: jax.Array
 ) -> tuple[TrainState, Log]:
     """The critic's passes over the batch, towards ``targets`` of :func:`td_targets`."""
     inputs = parts.critic.inputs(rollout.view, rollout.last_action())
     action = jax.nn.one_hot(rollout.action, parts.env.num_actions)
     learned = (state.params.critic, state.target, state.critic_opt, state.critic_updates)
-    batch = (inputs, action, targets, rollout.mask)
+    policies = None if parts.critic.surprise_lam is None else jax.nn.softmax(rollout.extra)
+    batch = (inputs, policies, action, targets, rollout.mask)
     learned, log = critics.fit(parts.config.critic, parts.critic, parts.critic_tx, learned, batch, lr, key)
     params, target, opt, count = learned
     state = state.replace(

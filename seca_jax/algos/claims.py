@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seca_jax.algos import coma, vdn
-from seca_jax.algos.critic import hypernetwork_critic, targets
+from seca_jax.algos.critic import targets, team_critic
 from seca_jax.algos.policy import logits_of, make_agent
 from seca_jax.config.schema import Config
 from seca_jax.credit import attribution, order
@@ -56,7 +56,7 @@ class Opinion(NamedTuple):
 
 
 def _on_policy(config: Config, env: Environment) -> Opinion:
-    critic = coma.critic_of(env) if config.algo == "coma" else hypernetwork_critic(config, env)
+    critic = coma.critic_of(env) if config.algo == "coma" else team_critic(config, env)
     agent = make_agent(config, env)
 
     def policy(params: Any, carry: Carry, view: View) -> jax.Array:
@@ -67,7 +67,7 @@ def _on_policy(config: Config, env: Environment) -> Opinion:
         action = jax.nn.one_hot(rollout.action, env.num_actions)
         tail = policy(params, rollout.tail_carry, rollout.tail)
         discounts = {"gamma": config.gamma, "lam": config.lam}
-        return targets(critic, params.critic, rollout, action, tail, **discounts)
+        return targets(critic, params.critic, rollout, action, tail, **discounts).returns
 
     return Opinion(
         policy=policy,

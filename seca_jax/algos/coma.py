@@ -48,8 +48,8 @@ def update(parts: Parts, state: TrainState) -> tuple[TrainState, Log]:
     # 3 Judge every agent against the expectation over its own policy, the others' actions given, Eq. 5.
     batch = judged(parts, state.params.critic, rollout, rollout.extra)
     advantage, value = batch.at_states(counterfactual_and_value)
-    meter_log = credit_meter(unfitted, targets, counterfactual_and_value)
-    samples, credit_log = settle(config.credit, advantage, targets - value, rollout)
+    meter_log = credit_meter(unfitted, targets.returns, counterfactual_and_value)
+    samples, credit_log = settle(config.credit, advantage, targets.returns - value, rollout)
 
     # 4 Ascend the policy gradient, here with adaptive entropy.
     objective = partial(policy_gradient, config.actor)

@@ -21,7 +21,7 @@ from seca_jax.algos.actor_critic import (
     settle,
     td_targets,
 )
-from seca_jax.algos.critic import hypernetwork_critic
+from seca_jax.algos.critic import team_critic
 from seca_jax.algos.policy import policy_gradient
 from seca_jax.config.schema import Config
 from seca_jax.credit.advantage import coma
@@ -45,8 +45,8 @@ def update(parts: Parts, state: TrainState) -> tuple[TrainState, Log]:
     # 3 Judge every agent against its own policy, the others' actions given.
     batch = judged(parts, state.params.critic, rollout, rollout.extra)
     advantage, value = batch.at_states(counterfactual_and_value)
-    meter_log = credit_meter(unfitted, targets, counterfactual_and_value)
-    samples, credit_log = settle(config.credit, advantage, targets - value, rollout)
+    meter_log = credit_meter(unfitted, targets.returns, counterfactual_and_value)
+    samples, credit_log = settle(config.credit, advantage, targets.returns - value, rollout)
 
     # 4 Ascend the policy gradient with adaptive entropy.
     objective = partial(policy_gradient, config.actor)
@@ -64,4 +64,4 @@ def counterfactual_and_value(
 
 def make(config: Config, env: Environment) -> Learner:
     """The COMA-newArchi learner of a run."""
-    return learner(assemble(config, env, hypernetwork_critic(config, env)), update)
+    return learner(assemble(config, env, team_critic(config, env)), update)

@@ -5,6 +5,7 @@ from typing import Any, Callable, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from flax import linen as nn
 
 from seca_jax.algos.minibatches import descend, passes
 from seca_jax.arrays import alongside, cut, in_chunks, num_chunks
@@ -12,8 +13,15 @@ from seca_jax.config.schema import Config, CriticConfig
 from seca_jax.envs.base import Environment
 from seca_jax.experience.returns import td_lambda
 from seca_jax.experience.rollout import Rollout, next_value
-from seca_jax.networks.critic import make_hypernetwork
+from seca_jax.networks.critic import Dueling, DuelingHead, make_hypernetwork
 from seca_jax.types import View
+
+
+class Targets(NamedTuple):
+    """What a critic is fitted to; leaves [T, B], or [T, B, N] where it has a value for every agent."""
+
+    returns: jax.Array  # TD(lambda), Eq. 10
+    surprise: jax.Array | None = None  # what came of a step less V(s) of its state; dueling critics
 
 
 class Critic(NamedTuple):
@@ -26,6 +34,11 @@ class Critic(NamedTuple):
         apply: ``(parameters, inputs [...]) -> f``, the critic at these states: ``v [..., N, A] ->
             value [...]`` or ``[..., N]``. What it computes from the inputs alone, the hypernetwork's
             output, is shared by all v.
+        value: ``(f, v) -> [...]`` or ``[..., N]``, what targets bootstrap from where v is done: f(v), or
+            V(s) of a critic that has one.
+        errors: ``(f, policy, action, Targets) -> [...]`` or ``[..., N]``, squared errors. None of its
+            critics but the dueling one sees the policy.
+        surprise_lam: lambda of the surprises that it is fitted to, None where there are none.
         floats: size of what ``apply`` computes for one row of a batch.
     """
 
@@ -33,14 +46,60 @@ class Critic(NamedTuple):
     inputs: Callable[[View, jax.Array], Any]
     apply: Callable[[Any, Any], Callable[..., jax.Array]]
     floats: int
+    value: Callable[[Any, jax.Array], jax.Array] = lambda f, v: f(v)
+    errors: Callable[[Any, jax.Array | None, jax.Array, Targets], jax.Array] = (
+        lambda f, policy, action, targets: jnp.square(f(action) - targets.returns)
+    )
+    surprise_lam: float | None = None
 
     def chunks(self, mask: jax.Array) -> int:
         """In how many chunks to work on a batch whose mask is [T, B]."""
         return num_chunks(mask.shape[0], mask.shape[1] * self.floats)
 
 
-def hypernetwork_critic(config: Config, env: Environment) -> Critic:
-    """SeCA's critic f_phi(s; v) of Figure 3(a), which LICA and COMA-newArchi share."""
+def team_critic(config: Config, env: Environment) -> Critic:
+    """The critic that ``critic.kind`` names; SeCA, COMA-newArchi and LICA have one of them."""
+    return {"joint": joint, "dueling": dueling}[config.critic.kind](config, env)
+
+
+def dueling(config: Config, env: Environment) -> Critic:
+    """f(s; v) = V(s) + c(s; v), ours: V learns from outcomes, c from what single steps surprise V by.
+
+    A battle's outcome is mostly chance, what one step changes is not: c, and with it all credit, learns
+    from targets that have a fifth of the noise. Where a critic has V(s) = f(s; pi), they are
+
+        c(s_t; u_t) - c(s_t; pi_t)  <-  sum_l (gamma lambda_c)^l delta_{t+l},
+        delta_t = r_t + gamma (1 - terminated_t) V(s_{t+1}) - V(s_t)
+
+    with the target network's V, and c(s; pi) <- 0 keeps f(s; pi) at V(s).
+    """
+    # Zero weights at its end: no credit at first rather than a random one
+    options = {"output_init": nn.initializers.zeros}
+    hypernetwork = make_hypernetwork(config.critic, env.num_agents, env.num_actions, **options)
+    network = Dueling(hypernetwork, config.critic.value_hidden)
+
+    def errors(f: DuelingHead, policy: jax.Array | None, action: jax.Array, targets: Targets) -> jax.Array:
+        assert policy is not None
+        expected, changed = f.advantage(policy), f.advantage(action)
+        return (
+            jnp.square(f.value - targets.returns)
+            + jnp.square(changed - expected - targets.surprise)
+            + jnp.square(expected)
+        )
+
+    return Critic(
+        init=lambda key: network.init(key, jnp.zeros((1, env.state_size))),
+        inputs=lambda view, last_action: view.state,
+        apply=network.apply,
+        floats=env.num_agents * env.num_actions * config.critic.mixing,
+        value=lambda f, v: f.value,
+        errors=errors,
+        surprise_lam=config.critic.surprise_lam,
+    )
+
+
+def joint(config: Config, env: Environment) -> Critic:
+    """SeCA's critic f_phi(s; v) of Figure 3(a)."""
     network = make_hypernetwork(config.critic, env.num_agents, env.num_actions)
     return Critic(
         init=lambda key: network.init(key, jnp.zeros((1, env.state_size))),
@@ -59,7 +118,7 @@ def targets(
     *,
     gamma: float,
     lam: float,
-) -> jax.Array:
+) -> Targets:
     """TD(lambda) targets of a batch, Eq. 10.
 
     Args:
@@ -72,23 +131,24 @@ def targets(
         gamma: discount, may be traced.
         lam: lambda, may be traced.
 
-    Returns:
-        [T, B], or [T, B, N] where the critic has a value for every agent.
     """
     inputs = critic.inputs(rollout.view, rollout.last_action())
     value = in_chunks(
-        lambda part: critic.apply(params, part[0])(part[1]), (inputs, action), critic.chunks(rollout.mask)
+        lambda part: critic.value(critic.apply(params, part[0]), part[1]),
+        (inputs, action),
+        critic.chunks(rollout.mask),
     )
     tail_inputs = critic.inputs(rollout.tail, rollout.tail_carry.last_action)
-    tail_value = critic.apply(params, tail_inputs)(tail_policy)
-    return td_lambda(
-        rollout.reward,
-        rollout.terminated,
-        rollout.truncated,
-        next_value(rollout, value, tail_value),
-        gamma=gamma,
-        lam=lam,
-    )
+    tail_value = critic.value(critic.apply(params, tail_inputs), tail_policy)
+    following = next_value(rollout, value, tail_value)
+
+    def returns(lam: float) -> jax.Array:
+        ends = rollout.terminated, rollout.truncated
+        return td_lambda(rollout.reward, *ends, following, gamma=gamma, lam=lam)
+
+    if critic.surprise_lam is None:
+        return Targets(returns(lam))
+    return Targets(returns(lam), returns(critic.surprise_lam) - value)
 
 
 def fit(
@@ -100,15 +160,15 @@ def fit(
     lr: Any,
     key: jax.Array,
 ) -> tuple[tuple, dict[str, jax.Array]]:
-    """Squared error of the taken actions' values, L(phi) of Section 3.3, minibatch by minibatch.
+    """The critic's squared errors on taken actions, L(phi) of Section 3.3, minibatch by minibatch.
 
     Args:
         config: ``updates``, ``minibatches`` and ``target_interval`` matter.
         critic: the critic.
         tx: of :func:`seca_jax.algos.minibatches.optimiser`.
         learned: (parameters, target parameters, optimiser state, critic updates so far).
-        batch: (the critic's inputs, one-hot action [T, B, N, A], targets [T, B] or [T, B, N],
-            mask [T, B]).
+        batch: (the critic's inputs, policies [T, B, N, A] or None where it learns from actions alone,
+            one-hot action [T, B, N, A], :class:`Targets`, mask [T, B]).
         lr: learning rate, may be traced.
         key: for the minibatches.
 
@@ -117,9 +177,9 @@ def fit(
     """
 
     def errors(params: Any, chunk: tuple) -> jax.Array:
-        inputs, action, y, mask = chunk
-        error = jnp.square(critic.apply(params, inputs)(action) - y)
-        return jnp.sum(jnp.where(alongside(mask, y), error, 0.0))
+        inputs, policy, action, goal, mask = chunk
+        error = critic.errors(critic.apply(params, inputs), policy, action, goal)
+        return jnp.sum(jnp.where(alongside(mask, error), error, 0.0))
 
     def update(learned: tuple, part: tuple) -> tuple[tuple, tuple]:
         params, target, opt, count = learned
@@ -127,10 +187,10 @@ def fit(
         def add(total, chunk):
             return jax.tree.map(jnp.add, total, jax.value_and_grad(errors)(params, chunk)), None
 
-        *_, y, mask = part
+        *_, goal, mask = part
         nothing = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
         total, _ = jax.lax.scan(add, nothing, cut(part, critic.chunks(mask)))
-        counted = jnp.sum(mask) * (y.size // mask.size)
+        counted = jnp.sum(mask) * (goal.returns.size // mask.size)
         loss, gradient = jax.tree.map(lambda x: x / jnp.maximum(counted, 1), total)
         params, opt = descend(tx, gradient, opt, params, lr)
         count = count + 1

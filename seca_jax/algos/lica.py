@@ -19,7 +19,7 @@ from seca_jax.algos.actor_critic import (
     prepare,
     td_targets,
 )
-from seca_jax.algos.critic import Critic, hypernetwork_critic
+from seca_jax.algos.critic import Critic, team_critic
 from seca_jax.algos.policy import Samples
 from seca_jax.arrays import in_chunks
 from seca_jax.config.schema import Config
@@ -71,4 +71,4 @@ def value_of_policies(critic: Critic, params: Any, logits: jax.Array, samples: S
 
 def make(config: Config, env: Environment) -> Learner:
     """The LICA learner of a run."""
-    return learner(assemble(config, env, hypernetwork_critic(config, env)), update)
+    return learner(assemble(config, env, team_critic(config, env)), update)

@@ -24,7 +24,7 @@ from seca_jax.algos.actor_critic import (
     settle,
     td_targets,
 )
-from seca_jax.algos.critic import hypernetwork_critic
+from seca_jax.algos.critic import team_critic
 from seca_jax.algos.policy import policy_gradient, unrolled
 from seca_jax.arrays import masked_mean
 from seca_jax.config.schema import Config, CreditConfig
@@ -54,8 +54,8 @@ def update(parts: Parts, state: TrainState) -> tuple[TrainState, Log]:
 
     # 4 Judge them one after the other in that order, Eq. 9.
     advantage, value = batch.at_states(sequential_and_value, ordered)
-    meter_log = credit_meter(unfitted, targets, sequential_and_value, ordered)
-    samples, credit_log = settle(config.credit, advantage, targets - value, rollout)
+    meter_log = credit_meter(unfitted, targets.returns, sequential_and_value, ordered)
+    samples, credit_log = settle(config.credit, advantage, targets.returns - value, rollout)
 
     # 5 Ascend Eq. 13's policy gradient with the adaptive entropy of Eq. 12.
     objective = partial(policy_gradient, config.actor)
@@ -129,5 +129,5 @@ def assess(parts: Parts, params: Params, rollout: Rollout) -> Assessment:
 
 def make(config: Config, env: Environment) -> Learner:
     """The SeCA learner of a run."""
-    parts = assemble(config, env, hypernetwork_critic(config, env))
+    parts = assemble(config, env, team_critic(config, env))
     return learner(parts, update, assess=partial(assess, parts))

@@ -99,6 +99,16 @@ class CriticConfig:
     max_grad_norm: float = key(10.0, "global-norm clip of the critic's gradient", above=0)
     mixing: int = key(64, "width of the mixing layer that the hypernetwork feeds", low=1)
     hypernet_hidden: str = key("32", "hidden units of the hypernetwork, or paper (as wide as its output)")
+    kind: str = key(
+        "joint",
+        "joint, f(s; v) fitted to TD(lambda) (the paper's), or dueling (ours): V(s) fitted to it, and apart "
+        "c(s; v) to what single steps surprise V by",
+        choices=("joint", "dueling"),
+    )
+    value_hidden: int = key(128, "ours: width of V's two hidden layers where kind=dueling", low=1)
+    surprise_lam: float = key(
+        0.0, "ours: lambda of the surprises that c(s; v) is fitted to; 0: of one step", low=0, high=1
+    )
     target_interval: int = key(8, "critic updates between copies to the target critic", low=1)
     updates: int = key(2, "passes of the critic over each batch", low=1)
     minibatches: int = key(4, "ours: minibatches of environments per pass, each one critic update", low=1)

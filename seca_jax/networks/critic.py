@@ -1,4 +1,6 @@
-"""Critics: the hypernetwork critic f_phi(s; v) and COMA's."""
+"""Critics: the hypernetwork critic f_phi(s; v), alone or beside V(s), and COMA's."""
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +37,7 @@ class Hypernetwork(nn.Module):
     inputs: int  # N * A
     mixing: int  # M
     hypernet_hidden: int
+    output_init: nn.initializers.Initializer = nn.initializers.lecun_normal()  # of w2's weights
 
     @nn.compact
     def __call__(self, state: jax.Array) -> CriticHead:
@@ -48,19 +51,53 @@ class Hypernetwork(nn.Module):
             w1=w1.reshape(*w1.shape[:-1], self.inputs, self.mixing),
             w1_fixed=self.param("w1_fixed", nn.initializers.zeros, (self.inputs, self.mixing)),
             b1=b1,
-            w2=nn.Dense(self.mixing, name="w2")(nn.relu(h2)),
+            w2=nn.Dense(self.mixing, kernel_init=self.output_init, name="w2")(nn.relu(h2)),
             b2=nn.Dense(1, name="b2")(nn.relu(h3))[..., 0],
         )
 
 
-def make_hypernetwork(config: CriticConfig, num_agents: int, num_actions: int) -> Hypernetwork:
-    """The critic of a run; ``hypernet_hidden=paper`` is as wide as its output (64 N A)."""
+@struct.dataclass
+class DuelingHead:
+    """V(s) at given states and, apart from it, what actions change there."""
+
+    value: jax.Array  # [...]
+    advantage: CriticHead
+
+    def __call__(self, v: jax.Array) -> jax.Array:
+        """f(s; v) = V(s) + c(s; v). v [..., N, A] -> [...]."""
+        return self.value + self.advantage(v)
+
+
+class Dueling(nn.Module):
+    """V(s), two hidden layers, and c(s; v), the hypernetwork of Figure 3(a): they share no weight.
+
+    The two are apart as in the dueling network of Wang et al. 2016, so that each can be fitted to what
+    it learns best from.
+    """
+
+    hypernetwork: Hypernetwork
+    value_hidden: int
+
+    @nn.compact
+    def __call__(self, state: jax.Array) -> DuelingHead:
+        """[..., S] -> :class:`DuelingHead`."""
+        h = nn.relu(nn.Dense(self.value_hidden, name="value_1")(state))
+        h = nn.relu(nn.Dense(self.value_hidden, name="value_2")(h))
+        value = nn.Dense(1, name="value_3")(h)[..., 0]
+        return DuelingHead(value=value, advantage=self.hypernetwork(state))
+
+
+def make_hypernetwork(
+    config: CriticConfig, num_agents: int, num_actions: int, **options: Any
+) -> Hypernetwork:
+    """The hypernetwork of a run; ``hypernet_hidden=paper`` is as wide as its output (64 N A)."""
     width = config.hypernet_hidden
     outputs = config.mixing * num_agents * num_actions
     return Hypernetwork(
         inputs=num_agents * num_actions,
         mixing=config.mixing,
         hypernet_hidden=outputs if width == "paper" else int(width),
+        **options,
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from seca_jax import envs
 from seca_jax.algos import actor_critic, lica
-from seca_jax.algos.critic import Critic, hypernetwork_critic
+from seca_jax.algos.critic import Critic, team_critic
 from seca_jax.algos.policy import Samples, unrolled
 from seca_jax.arrays import CHUNK
 from seca_jax.config.schema import ActorConfig, Config, CriticConfig
@@ -65,7 +65,7 @@ def test_entropy_counts_as_its_mean_over_agents():
         critic=CriticConfig(lr=1e-12, updates=1, minibatches=1),
     )
     env = envs.make(config)
-    parts = actor_critic.assemble(config, env, hypernetwork_critic(config, env))
+    parts = actor_critic.assemble(config, env, team_critic(config, env))
     state = actor_critic.init(parts, jax.random.key(0))
     mute = jax.tree.map(jnp.zeros_like, state.params.critic)
     actor = jax.tree.map(lambda p: 3.0 * p, state.params.actor)  # away from the uniform policy

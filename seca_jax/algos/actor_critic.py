@@ -216,13 +216,22 @@ def collect(parts: Parts, state: TrainState, key: jax.Array) -> tuple[Stream | N
     return None, collect_episodes(env, draw, state.params.actor, fresh, key, config.num_envs)
 
 
-def td_targets(parts: Parts, state: TrainState, rollout: Rollout) -> Targets:
-    """Targets of the critic, Eq. 10."""
+def td_targets(
+    parts: Parts, state: TrainState, rollout: Rollout, outcome_lam: float | None = None
+) -> Targets:
+    """Targets of the critic, Eq. 10; ``outcome_lam``, unless negative, is what agents are judged by."""
     config, tail = parts.config, rollout.tail
     logits, _ = policy.logits_of(parts.agent, state.params.actor, rollout.tail_carry, tail.obs, tail.avail)
     action, tail_policy = jax.nn.one_hot(rollout.action, parts.env.num_actions), jax.nn.softmax(logits)
     return critics.targets(
-        parts.critic, state.target, rollout, action, tail_policy, gamma=config.gamma, lam=config.lam
+        parts.critic,
+        state.target,
+        rollout,
+        action,
+        tail_policy,
+        gamma=config.gamma,
+        lam=config.lam,
+        outcome_lam=None if outcome_lam is None or outcome_lam < 0 else outcome_lam,
     )
 
 
@@ -234,7 +243,7 @@ def fit_critic(
     action = jax.nn.one_hot(rollout.action, parts.env.num_actions)
     learned = (state.params.critic, state.target, state.critic_opt, state.critic_updates)
     policies = None if parts.critic.surprise_lam is None else jax.nn.softmax(rollout.extra)
-    batch = (inputs, policies, action, targets, rollout.mask)
+    batch = (inputs, policies, action, targets._replace(outcome=None), rollout.mask)
     learned, log = critics.fit(parts.config.critic, parts.critic, parts.critic_tx, learned, batch, lr, key)
     params, target, opt, count = learned
     state = state.replace(

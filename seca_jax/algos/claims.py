@@ -67,7 +67,7 @@ def _on_policy(config: Config, env: Environment) -> Opinion:
         action = jax.nn.one_hot(rollout.action, env.num_actions)
         tail = policy(params, rollout.tail_carry, rollout.tail)
         discounts = {"gamma": config.gamma, "lam": config.lam}
-        return targets(critic, params.critic, rollout, action, tail, **discounts).returns
+        return targets(critic, params.critic, rollout, action, tail, **discounts).values
 
     return Opinion(
         policy=policy,

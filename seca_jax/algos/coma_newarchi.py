@@ -38,15 +38,15 @@ def update(parts: Parts, state: TrainState) -> tuple[TrainState, Log]:
     stream, rollout = collect(parts, state, keys.rollout)
 
     # 2 Fit the critic f(s; v) to TD(lambda) targets.
-    targets = td_targets(parts, state, rollout)
+    targets = td_targets(parts, state, rollout, config.credit.lam)
     unfitted = judged(parts, state.params.critic, rollout, rollout.extra)
     state, critic_log = fit_critic(parts, state, rollout, targets, rates.critic, keys.critic)
 
     # 3 Judge every agent against its own policy, the others' actions given.
     batch = judged(parts, state.params.critic, rollout, rollout.extra)
     advantage, value = batch.at_states(counterfactual_and_value)
-    meter_log = credit_meter(unfitted, targets.returns, counterfactual_and_value)
-    samples, credit_log = settle(config.credit, advantage, targets.returns - value, rollout)
+    meter_log = credit_meter(unfitted, targets.values, counterfactual_and_value)
+    samples, credit_log = settle(config.credit, advantage, targets.outcome - value, rollout)
 
     # 4 Ascend the policy gradient with adaptive entropy.
     objective = partial(policy_gradient, config.actor)

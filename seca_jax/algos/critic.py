@@ -20,7 +20,8 @@ from seca_jax.types import View
 class Targets(NamedTuple):
     """What a critic is fitted to; leaves [T, B], or [T, B, N] where it has a value for every agent."""
 
-    returns: jax.Array  # TD(lambda), Eq. 10
+    values: jax.Array  # TD(lambda), Eq. 10
+    outcome: jax.Array  # the same with the lambda of what agents are judged by: no fit, see settle
     surprise: jax.Array | None = None  # what came of a step less V(s) of its state; dueling critics
 
 
@@ -48,7 +49,7 @@ class Critic(NamedTuple):
     floats: int
     value: Callable[[Any, jax.Array], jax.Array] = lambda f, v: f(v)
     errors: Callable[[Any, jax.Array | None, jax.Array, Targets], jax.Array] = (
-        lambda f, policy, action, targets: jnp.square(f(action) - targets.returns)
+        lambda f, policy, action, targets: jnp.square(f(action) - targets.values)
     )
     surprise_lam: float | None = None
 
@@ -82,7 +83,7 @@ def dueling(config: Config, env: Environment) -> Critic:
         assert policy is not None
         expected, changed = f.advantage(policy), f.advantage(action)
         return (
-            jnp.square(f.value - targets.returns)
+            jnp.square(f.value - targets.values)
             + jnp.square(changed - expected - targets.surprise)
             + jnp.square(expected)
         )
@@ -118,6 +119,7 @@ def targets(
     *,
     gamma: float,
     lam: float,
+    outcome_lam: float | None = None,
 ) -> Targets:
     """TD(lambda) targets of a batch, Eq. 10.
 
@@ -130,6 +132,7 @@ def targets(
             action is taken there, so the bootstrap is the critic's value of the policies.
         gamma: discount, may be traced.
         lam: lambda, may be traced.
+        outcome_lam: lambda of ``Targets.outcome``; None: lam.
 
     """
     inputs = critic.inputs(rollout.view, rollout.last_action())
@@ -146,9 +149,10 @@ def targets(
         ends = rollout.terminated, rollout.truncated
         return td_lambda(rollout.reward, *ends, following, gamma=gamma, lam=lam)
 
-    if critic.surprise_lam is None:
-        return Targets(returns(lam))
-    return Targets(returns(lam), returns(critic.surprise_lam) - value)
+    values = returns(lam)
+    outcome = values if outcome_lam is None else returns(outcome_lam)
+    surprise = None if critic.surprise_lam is None else returns(critic.surprise_lam) - value
+    return Targets(values, outcome, surprise)
 
 
 def fit(
@@ -190,7 +194,7 @@ def fit(
         *_, goal, mask = part
         nothing = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
         total, _ = jax.lax.scan(add, nothing, cut(part, critic.chunks(mask)))
-        counted = jnp.sum(mask) * (goal.returns.size // mask.size)
+        counted = jnp.sum(mask) * (goal.values.size // mask.size)
         loss, gradient = jax.tree.map(lambda x: x / jnp.maximum(counted, 1), total)
         params, opt = descend(tx, gradient, opt, params, lr)
         count = count + 1

@@ -44,7 +44,7 @@ def update(parts: Parts, state: TrainState) -> tuple[TrainState, Log]:
     stream, rollout = collect(parts, state, keys.rollout)
 
     # 2 Fit the critic f(s; v) to TD(lambda) targets, Eq. 10.
-    targets = td_targets(parts, state, rollout)
+    targets = td_targets(parts, state, rollout, config.credit.lam)
     unfitted = judged(parts, state.params.critic, rollout, rollout.extra)
     state, critic_log = fit_critic(parts, state, rollout, targets, rates.critic, keys.critic)
 
@@ -54,8 +54,9 @@ def update(parts: Parts, state: TrainState) -> tuple[TrainState, Log]:
 
     # 4 Judge them one after the other in that order, Eq. 9.
     advantage, value = batch.at_states(sequential_and_value, ordered)
-    meter_log = credit_meter(unfitted, targets.returns, sequential_and_value, ordered)
-    samples, credit_log = settle(config.credit, advantage, targets.returns - value, rollout)
+    advantage, value = weighed(config.credit.weight, advantage, value)
+    meter_log = credit_meter(unfitted, targets.values, sequential_and_value, ordered)
+    samples, credit_log = settle(config.credit, advantage, targets.outcome - value, rollout)
 
     # 5 Ascend Eq. 13's policy gradient with the adaptive entropy of Eq. 12.
     objective = partial(policy_gradient, config.actor)
@@ -101,6 +102,21 @@ def sequential_and_value(
 ) -> tuple[jax.Array, jax.Array]:
     """Eq. 9's advantages [..., N], and f(s; u) [...] of what was done."""
     return sequential(f, policy, action, ordered), f(action)
+
+
+def weighed(weight: float, advantage: jax.Array, value: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Ours: a share of the differences, and f as if they had had that share: f(s; pi) at none.
+
+    With the whole residual y - value, A_i = y - f(s; pi) + weight (D_i - sum_j D_j).
+
+    Args:
+        weight: share; 1 changes nothing.
+        advantage: [T, B, N], the differences D_i, which add up to f(s; u) - f(s; pi).
+        value: [T, B], f(s; u).
+    """
+    if weight == 1.0:
+        return advantage, value
+    return weight * advantage, value - (1.0 - weight) * jnp.sum(advantage, axis=-1)
 
 
 def moved(ordered: jax.Array, mask: jax.Array) -> jax.Array:

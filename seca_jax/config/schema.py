@@ -127,6 +127,15 @@ class CreditConfig:
         choices=("forward", "backward"),
     )
     normalise: bool = key(True, "ours: divide advantages by their root mean square over the batch")
+    weight: float = key(
+        1.0,
+        "ours: share of Eq. 9's differences in the advantage; 0 and residual=1: y - f(s;pi) for all",
+        low=0,
+        high=1,
+    )
+    lam: float = key(
+        -1.0, "ours: lambda of the return y in the TD residual; negative: lam, as the critic's", high=1
+    )
     residual: float = key(
         1.0,
         "ours: share of the TD residual y - f(s;u) added to every agent's advantage",

@@ -37,7 +37,7 @@ class Hypernetwork(nn.Module):
     inputs: int  # N * A
     mixing: int  # M
     hypernet_hidden: int
-    output_init: nn.initializers.Initializer = nn.initializers.lecun_normal()  # of w2's weights
+    output_init: nn.initializers.Initializer = nn.initializers.lecun_normal()  # of w2's and b2's weights
 
     @nn.compact
     def __call__(self, state: jax.Array) -> CriticHead:
@@ -52,7 +52,7 @@ class Hypernetwork(nn.Module):
             w1_fixed=self.param("w1_fixed", nn.initializers.zeros, (self.inputs, self.mixing)),
             b1=b1,
             w2=nn.Dense(self.mixing, kernel_init=self.output_init, name="w2")(nn.relu(h2)),
-            b2=nn.Dense(1, name="b2")(nn.relu(h3))[..., 0],
+            b2=nn.Dense(1, kernel_init=self.output_init, name="b2")(nn.relu(h3))[..., 0],
         )
 
 

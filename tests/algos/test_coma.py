@@ -112,7 +112,7 @@ def test_targets_are_eq10_for_every_agent():
     gamma, lam = 0.97, 0.85
     got = targets(
         critic, None, batch, jax.nn.one_hot(action, A), jnp.asarray(tail_policy), gamma=gamma, lam=lam
-    ).returns
+    ).values
     expected = np.zeros((steps, B, N))
     for b in range(B):
         for n in range(N):

@@ -27,12 +27,14 @@ class Watched:
 
 @pytest.mark.parametrize("algo", algos.names())
 def test_a_learner_looks_at_what_its_file_says_it_reads(algo):
-    """Tracing an update under the learner's defaults touches the keys of its ``reads`` and no other's."""
+    """Tracing an update under either critic touches the keys of the learner's ``reads`` and no other's."""
     seen = set()
-    config = Watched(compose.compose({"algo": algo, "map": "leader", "num_envs": 4}), seen)
-    learner = algos.make(config, probes.make("leader"))
-    state = jax.eval_shape(learner.init, jax.random.key(0))
-    jax.eval_shape(learner.train_step, state)
+    for kind in ("joint", "dueling") if algo in learners.readers("critic.kind") else ("joint",):
+        words = {"algo": algo, "map": "leader", "num_envs": 4, "critic.kind": kind}
+        config = Watched(compose.compose(words), seen)
+        learner = algos.make(config, probes.make("leader"))
+        state = jax.eval_shape(learner.init, jax.random.key(0))
+        jax.eval_shape(learner.train_step, state)
     everybodys = {name for name, _ in keys() if learners.readers(name) == learners.names()}
     said = {name for name, _ in keys() if not learners.unread(name, algo)}
     assert seen - everybodys <= said

@@ -1,0 +1,140 @@
+"""The dueling critic: targets by a loop over their definition, errors by hand, credit by enumeration."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seca_jax.algos import critic as critics
+from seca_jax.algos.critic import Critic, Targets, targets, team_critic
+from seca_jax.algos.minibatches import optimiser
+from seca_jax.config.schema import Config, CriticConfig
+from seca_jax.credit.advantage import sequential
+from seca_jax.envs import probes
+from seca_jax.experience.rollout import Rollout
+from seca_jax.networks.critic import DuelingHead
+from seca_jax.types import Carry, View
+
+B, N, A = 3, 2, 4
+
+
+@pytest.mark.parametrize("surprise_lam", [0.0, 0.6])
+def test_targets_are_outcomes_and_discounted_surprises(surprise_lam):
+    """Surprises are summed one by one, up to the step where the episode or the window ends."""
+    rng, steps, gamma, lam = np.random.default_rng(3), 7, 0.97, 0.85
+    value, tail = rng.normal(size=(steps, B)), rng.normal(size=(2, B))
+    reward = rng.normal(size=(steps, B))
+    terminated, truncated = np.zeros((2, steps, B), bool)
+    terminated[2, 0] = truncated[3, 1] = terminated[5, 2] = True
+    batch = Rollout(
+        view=View(None, None, jnp.asarray(value)[..., None]),
+        action=jnp.zeros((steps, B, N), jnp.int32),
+        extra=None,
+        reward=jnp.asarray(reward),
+        terminated=jnp.asarray(terminated),
+        truncated=jnp.asarray(truncated),
+        won=None,
+        mask=jnp.ones((steps, B), bool),
+        age=jnp.ones((steps, B), jnp.int32),
+        returned=None,
+        carry=Carry(None, jnp.zeros((B, N), jnp.int32)),
+        tail=View(None, None, jnp.asarray(tail)[..., None]),
+        tail_carry=Carry(None, jnp.zeros((2, B, N), jnp.int32)),
+        slot=jnp.ones(steps, jnp.int32),
+    )
+    critic = Critic(
+        init=None,
+        inputs=lambda view, last_action: view.state,
+        apply=lambda params, state: DuelingHead(state[..., 0], None),
+        floats=1,
+        value=lambda f, v: f.value,
+        surprise_lam=surprise_lam,
+    )
+    action, policy = jnp.zeros((steps, B, N, A)), jnp.zeros((2, B, N, A))
+    got = targets(critic, None, batch, action, policy, gamma=gamma, lam=lam)
+
+    def next_value(t, b):
+        if terminated[t, b]:
+            return 0.0
+        return tail[1, b] if truncated[t, b] else tail[0, b] if t == steps - 1 else value[t + 1, b]
+
+    for b, t in itertools.product(range(B), range(steps)):
+        surprise = returned = 0.0
+        for k in range(t, steps):
+            delta = reward[k, b] + gamma * next_value(k, b) - value[k, b]
+            surprise += (gamma * surprise_lam) ** (k - t) * delta
+            returned += (gamma * lam) ** (k - t) * delta
+            if terminated[k, b] or truncated[k, b]:
+                break
+        np.testing.assert_allclose(got.surprise[t, b], surprise, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(got.values[t, b], value[t, b] + returned, rtol=1e-4, atol=1e-5)
+
+
+def small(env, **options):
+    options = {"kind": "dueling", "hypernet_hidden": "16", "mixing": 16, "value_hidden": 32, **options}
+    return team_critic(Config(critic=CriticConfig(**options)), env)
+
+
+def test_credit_starts_at_nothing():
+    """An untrained critic tells no agent from another: f(s; v) is V(s), whatever v."""
+    env = probes.make("one_step")
+    critic = small(env)
+    params = critic.init(jax.random.key(0))
+    state = jax.random.normal(jax.random.key(1), (5, env.state_size))
+    v = jax.random.dirichlet(jax.random.key(2), jnp.ones(env.num_actions), (5, env.num_agents))
+    f = critic.apply(params, state)
+    np.testing.assert_array_equal(f(v), f.value)
+    assert np.abs(f.value).max() > 0
+
+
+def test_errors_are_those_of_value_surprise_and_centre():
+    env = probes.make("matrix")
+    critic = small(env)
+
+    def credit(v):
+        return 10.0 * v[..., 0, 0] + v[..., 1, 1]
+
+    policy = jnp.array([[0.5, 0.5, 0.0], [0.2, 0.3, 0.5]])
+    action = jnp.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    # V = 3, c(s; u) = 11, c(s; pi) = 5.3
+    error = critic.errors(
+        DuelingHead(jnp.array(3.0), credit), policy, action, Targets(jnp.array(5.0), None, jnp.array(4.0))
+    )
+    np.testing.assert_allclose(error, (3 - 5) ** 2 + (11 - 5.3 - 4) ** 2 + 5.3**2, rtol=1e-5)
+
+
+def test_fitted_credit_is_the_expectation_of_surprises():
+    """Fitted to a known game, sequential credit is Eq. 7's, by enumeration, and f(s; pi) is V.
+
+    The game's pay is a sum over agents, for which the value of a policy is the expected value: then
+    Eq. 9 approximates nothing.
+    """
+    env = probes.make("one_step")
+    n, a = env.num_agents, env.num_actions
+    critic, tx = small(env, minibatches=1, updates=200), optimiser(10.0)
+    rng = np.random.default_rng(0)
+    pay = rng.normal(size=(n, a))
+    policy = rng.dirichlet(np.ones(a), n)
+    action = np.stack([[rng.choice(a, p=policy[i]) for i in range(n)] for _ in range(512)])
+    reward = pay[np.arange(n), action].sum(-1)
+    value = (pay * policy).sum()
+    lead = (8, 64)
+    one_hot = np.eye(a)[action].reshape(*lead, n, a)
+    policies = np.broadcast_to(policy, one_hot.shape)
+    goal = Targets(jnp.asarray(reward.reshape(lead)), None, jnp.asarray((reward - value).reshape(lead)))
+    state = jnp.ones((*lead, env.state_size))
+    params = critic.init(jax.random.key(0))
+    config = CriticConfig(kind="dueling", minibatches=1, updates=200)
+    learned = params, params, tx.init(params), jnp.zeros((), jnp.int32)
+    batch = state, jnp.asarray(policies), jnp.asarray(one_hot), goal, jnp.ones(lead, bool)
+    fit = jax.jit(lambda learned, key: critics.fit(config, critic, tx, learned, batch, 3e-3, key)[0])
+    for i in range(5):
+        learned = fit(learned, jax.random.key(i))
+    f = critic.apply(learned[0], state[0])
+    order = jnp.broadcast_to(jnp.arange(n), (64, n))
+    got = sequential(f, jnp.asarray(policies[0]), jnp.asarray(one_hot[0]), order)
+    expected = pay[np.arange(n), action[:64]] - (pay * policy).sum(-1)
+    np.testing.assert_allclose(got, expected, atol=0.15)
+    np.testing.assert_allclose(f(jnp.asarray(policies[0])), f.value, atol=0.1)

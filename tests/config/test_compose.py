@@ -1,12 +1,24 @@
 """Layers of a configuration, and a run's config.yaml."""
 
+from pathlib import Path
+
 import pytest
+import yaml
 
 from seca_jax import algos, envs
 from seca_jax.config import compose, learners
 from seca_jax.config.check import ConfigError, check
 from seca_jax.config.compose import from_words
-from seca_jax.config.schema import Config, replace
+from seca_jax.config.schema import Config, get, replace
+
+
+def flat_values(nested, prefix=""):
+    """Dotted keys and values of a config.yaml."""
+    for name, value in nested.items():
+        if isinstance(value, dict):
+            yield from flat_values(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
 
 
 def test_defaults_are_the_schemas():
@@ -57,3 +69,25 @@ def test_config_yaml_survives_the_round_trip(tmp_path):
     config = from_words(["preset=paper", "actor.lr=1e-5", "critic.hypernet_hidden=128", "name=12"])
     compose.save(tmp_path, config, {"versions": {}})
     assert compose.load(tmp_path) == (config, {"versions": {}})
+
+
+def test_a_run_of_the_first_version_loads_and_goes_on(tmp_path):
+    """As its config.yaml says, with the defaults of what that version did not know; longer if asked."""
+    text = (Path(__file__).parent / "run-0.1.0.yaml").read_text()
+    (tmp_path / "config.yaml").write_text(text)
+    config, provenance = compose.load(tmp_path)
+    assert provenance == yaml.safe_load(text)["provenance"]
+    for name, stored in flat_values(yaml.safe_load(text)):
+        if not name.startswith("provenance"):
+            assert get(config, name) == stored, name
+    assert config.checkpoint.minutes == Config().checkpoint.minutes
+    longer = compose.resumed({"resume": str(tmp_path), "total_steps": 2 * config.total_steps})
+    assert longer.total_steps == 2 * config.total_steps and longer.out == str(tmp_path)
+
+
+def test_every_map_of_a_yaml_exists():
+    files = [learners.stored(path) for path in (learners.CONF / "preset").glob("*.yaml")]
+    for algo in algos.names():
+        own = learners.learner(algo)
+        files += [own.get("settings", {}), *own.get("presets", {}).values()]
+    assert {name for file in files for name in file.get("maps", {})} <= set(envs.names())

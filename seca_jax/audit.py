@@ -4,6 +4,11 @@ The simulator is asked what every agent's action was really worth, and the criti
 against its answer.
 """
 
+if __name__ == "__main__":
+    from seca_jax import door
+
+    door.quietly()
+
 import json
 import shutil
 import sys

@@ -81,11 +81,11 @@ MATRIX = ["map=matrix", "seeds=2", "total_steps=100_000", "log.interval=8192", "
 
 @pytest.mark.parametrize(
     ("program", "words", "kills", "longest"),
-    [(STUB, LONG, KILLS, 12), (REAL, [*MATRIX, "wandb.mode=disabled"], 4, 60)],
+    [(STUB, LONG, KILLS, 60), (REAL, [*MATRIX, "wandb.mode=disabled"], 4, 60)],
     ids=["stub", "seca"],
 )
 def test_killed_at_any_moment_a_run_goes_on(tmp_path, metrics, program, words, kills, longest):
-    """Up to a minute after its start; where it is slow, at twenty moments of each of its stages."""
+    """Within the first minute, or the whole run where that is shorter."""
     whole = tmp_path / "whole"
     clock = time.monotonic()
     done = subprocess.run([*program, *words, f"out={whole}"], capture_output=True, text=True, timeout=600)

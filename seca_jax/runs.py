@@ -5,6 +5,7 @@ is read and written by :mod:`seca_jax.config.compose`, checkpoints by :mod:`seca
 """
 
 import contextlib
+import importlib
 import json
 import os
 import socket
@@ -19,7 +20,6 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
-    import msvcrt
 
 CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
@@ -167,6 +167,7 @@ def _take(path: Path) -> BinaryIO:
 def _lock(file: BinaryIO) -> None:
     """Locks an open file for this process; raises BlockingIOError where another one has it."""
     if fcntl is None:
+        msvcrt: Any = importlib.import_module("msvcrt")
         try:  # far behind the text: what is locked cannot be read by others
             file.seek(2**30)
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)

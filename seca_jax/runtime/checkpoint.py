@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from seca_jax import runs
@@ -45,7 +46,9 @@ def to_leaves(tree: Any) -> dict[str, np.ndarray]:
 
 def checksums(leaves: dict[str, np.ndarray]) -> np.ndarray:
     """CRC-32 of every leaf, in the order of their names: what is stored has none of its own."""
-    return np.array([zlib.crc32(np.ascontiguousarray(leaves[name])) for name in sorted(leaves)], np.uint32)
+    return np.array(
+        [zlib.crc32(np.ascontiguousarray(leaves[name]).data) for name in sorted(leaves)], np.uint32
+    )
 
 
 def from_leaves(leaves: dict[str, np.ndarray], abstract: Any) -> Any:
@@ -55,7 +58,7 @@ def from_leaves(leaves: dict[str, np.ndarray], abstract: Any) -> Any:
         ConfigError: a leaf is missing or has another shape or type.
     """
 
-    def leaf(path: Any, expected: Any) -> jax.Array:
+    def leaf(path: Any, expected: Any) -> Any:
         name = jax.tree_util.keystr(path, simple=True, separator=".")
         key = is_key(expected)
         plain = jax.eval_shape(jax.random.key_data, expected) if key else expected
@@ -64,7 +67,7 @@ def from_leaves(leaves: dict[str, np.ndarray], abstract: Any) -> Any:
             found = "nothing" if value is None else f"{value.dtype}{list(value.shape)}"
             wanted = f"{plain.dtype}{list(plain.shape)}"
             raise ConfigError(f"the checkpoint does not fit this config: {name} is {found}, not {wanted}")
-        return jax.random.wrap_key_data(value) if key else value
+        return jax.random.wrap_key_data(jnp.asarray(value)) if key else value
 
     return jax.tree_util.tree_map_with_path(leaf, abstract)
 

@@ -11,8 +11,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from seca_jax.config.check import ConfigError
 
+Device = Any  # jax.Device, which is no type to a type checker
 
-def configure(device: str, seeds: int = 1) -> list[jax.Device]:
+
+def configure(device: str, seeds: int = 1) -> list[Device]:
     """Sets the platform and the compilation cache; returns the devices to use, at most one a seed.
 
     A CPU counts as one device per core, up to the number of seeds: XLA runs a matrix product that is
@@ -35,7 +37,7 @@ def configure(device: str, seeds: int = 1) -> list[jax.Device]:
     try:
         return (jax.devices() if device == "auto" else jax.devices(device))[:seeds]
     except (RuntimeError, AssertionError):  # JAX asserts that a platform of JAX_PLATFORMS is there
-        platforms = jax.config.jax_platforms
+        platforms = jax.config.read("jax_platforms")
         if device == "auto":
             raise ConfigError(
                 f"JAX_PLATFORMS={platforms}: JAX finds no such device here; {_extra(platforms)}unset it"
@@ -75,7 +77,7 @@ class SeedAxis:
         sharding: of every array with a seed axis on the devices.
     """
 
-    def __init__(self, devices: list[jax.Device], seeds: int) -> None:
+    def __init__(self, devices: list[Device], seeds: int) -> None:
         devices = devices[:seeds]
         self._seeds, self.rows = seeds, -(-seeds // len(devices)) * len(devices)
         self._mesh = Mesh(np.array(devices), ("seed",))

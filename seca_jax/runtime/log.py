@@ -1,12 +1,11 @@
 """Where a run's numbers go: metrics.jsonl and the terminal. Neither can stop a run."""
 
 import contextlib
-import io
 import json
 import os
 import sys
 from pathlib import Path
-from typing import Any, Sequence, TextIO
+from typing import Any, Sequence, TextIO, cast
 
 import numpy as np
 from rich.console import Console
@@ -15,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from seca_jax import runs
 
 
-class Lasting(io.TextIOBase):
+class Lasting:
     """A stream whose reader may leave: what cannot be written then is lost, and nobody is told."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -48,8 +47,8 @@ class Terminal:
     """
 
     def __init__(self, total_steps: int, progress: bool) -> None:
-        self._out = Console(file=Lasting(sys.stdout), highlight=False, soft_wrap=True)
-        self._err = Console(file=Lasting(sys.stderr), highlight=False, soft_wrap=True)
+        self._out = Console(file=cast(TextIO, Lasting(sys.stdout)), highlight=False, soft_wrap=True)
+        self._err = Console(file=cast(TextIO, Lasting(sys.stderr)), highlight=False, soft_wrap=True)
         self._bar: Progress | None = None
         self._total = total_steps
         self._progress = progress and self._out.is_terminal

@@ -10,14 +10,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Sequence
 
-import jax
-
 import seca_jax
+from seca_jax.runtime.devices import Device
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "jaxmarl", "orbax-checkpoint", "numpy")
 
 
-def provenance(devices: Sequence[jax.Device], argv: Sequence[str], module: str) -> dict[str, Any]:
+def provenance(devices: Sequence[Device], argv: Sequence[str], module: str) -> dict[str, Any]:
     """What config.yaml keeps beside the configuration.
 
     Args:
@@ -37,7 +36,7 @@ def provenance(devices: Sequence[jax.Device], argv: Sequence[str], module: str) 
     }
 
 
-def described(devices: Sequence[jax.Device]) -> str:
+def described(devices: Sequence[Device]) -> str:
     """``2 x cpu``."""
     return f"{len(devices)} x {devices[0].device_kind}"
 

@@ -14,7 +14,7 @@ from seca_jax.config.learners import unread
 from seca_jax.config.schema import Config, get
 from seca_jax.envs.base import Environment
 from seca_jax.runtime import checkpoint, interrupt, loop
-from seca_jax.runtime.devices import configure
+from seca_jax.runtime.devices import Device, configure
 from seca_jax.runtime.log import Terminal
 from seca_jax.runtime.program import Program
 from seca_jax.runtime.provenance import described, provenance
@@ -24,7 +24,7 @@ from seca_jax.types import Learner
 LARGE_STATE = 2**26  # bytes; more, a replay buffer mostly, is worth a word
 
 
-def prepare(config: Config) -> tuple[list[jax.Device], Environment, Learner]:
+def prepare(config: Config) -> tuple[list[Device], Environment, Learner]:
     """The devices, the environment and the learner of a checked config.
 
     Raises:

@@ -27,6 +27,7 @@ from seca_jax.config.schema import Config, replace
 from seca_jax.envs.smax.scenarios import SCENARIOS
 from seca_jax.experience import rollout
 from seca_jax.runtime.program import Program
+from seca_jax.types import Carry
 
 BACKENDS = ("core", "upstream")
 
@@ -66,8 +67,8 @@ def compiled(jitted: Any, *arguments: Any) -> tuple[Any, float, int]:
 def environment_alone(env: Any, num_envs: int, seeds: int) -> Timed:
     """Random available actions; every step also builds the views that learning needs."""
 
-    def one_seed(state, key, n):
-        def step(t, carry):
+    def one_seed(state: Any, key: jax.Array, n: jax.Array) -> Any:
+        def step(t: jax.Array, carry: Any) -> Any:
             state, _ = carry
             act_key, step_key, restart_key = jax.random.split(jax.random.fold_in(key, t), 3)
             view = env.view(state)
@@ -81,7 +82,7 @@ def environment_alone(env: Any, num_envs: int, seeds: int) -> Timed:
         seen = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
         return jax.lax.fori_loop(0, n, step, (state, seen))
 
-    def look(state):
+    def look(state: Any) -> Any:
         action = jnp.zeros((num_envs, env.num_agents), jnp.int32)
         return env.view(state), env.step(jax.random.key(0), state, action)[1]
 
@@ -92,36 +93,36 @@ def environment_alone(env: Any, num_envs: int, seeds: int) -> Timed:
     program, compile_s, peak = compiled(many, state, keys, jnp.int32(1))
     held = [state]
 
-    def advance(n):
+    def advance(n: int) -> int:
         held[0], _ = jax.block_until_ready(program(held[0], keys, jnp.int32(n)))
         return n * num_envs * seeds
 
     return Timed(advance, compile_s, peak)
 
 
-def rollout_alone(config: Config, env: Any, algorithm: Any) -> Timed:
+def rollout_alone(config: Config, env: Any, learner: Any) -> Timed:
     """Trajectories of the untrained team, as an update would receive them."""
 
-    def policy(params, carry, obs, avail, key):
-        return *algorithm.act(params, carry, obs, avail, key, False), ()
+    def policy(params: Any, carry: Carry, obs: jax.Array, avail: jax.Array, key: jax.Array) -> Any:
+        return *learner.act(params, carry, obs, avail, key, False), ()
 
-    def one_seed(params, stream, key):
-        fresh = algorithm.initial_carry(config.num_envs)
+    def one_seed(params: Any, stream: Any, key: jax.Array) -> Any:
+        fresh = learner.initial_carry(config.num_envs)
         if config.rollout == "stream":
             return rollout.collect_stream(env, policy, params, stream, key, config.window)
         return stream, rollout.collect_episodes(env, policy, params, fresh, key, config.num_envs)
 
-    def start(key):
+    def start(key: jax.Array) -> Any:
         init_key, env_key, key = jax.random.split(key, 3)
-        fresh = algorithm.initial_carry(config.num_envs)
+        fresh = learner.initial_carry(config.num_envs)
         stream = rollout.start_stream(env, fresh, env_key, config.num_envs)
-        return algorithm.init(init_key).params, stream, key
+        return learner.init(init_key).params, stream, key
 
     params, stream, keys = jax.jit(jax.vmap(start))(jax.random.split(jax.random.key(0), config.seeds))
     program, compile_s, peak = compiled(jax.jit(jax.vmap(one_seed), donate_argnums=1), params, stream, keys)
     held = [stream]
 
-    def advance(n):
+    def advance(n: int) -> int:
         steps = 0
         for i in range(n):
             own = jax.vmap(jax.random.fold_in, (0, None))(keys, i)
@@ -132,14 +133,14 @@ def rollout_alone(config: Config, env: Any, algorithm: Any) -> Timed:
     return Timed(advance, compile_s, peak)
 
 
-def training(config: Config, env: Any, algorithm: Any, devices: list) -> Timed:
+def training(config: Config, env: Any, learner: Any, devices: list) -> Timed:
     """The very program that ``seca_jax.train`` runs, without logging, evaluation and checkpoints."""
-    trainer = Program(config, env, algorithm, devices)
+    trainer = Program(config, env, learner, devices)
     held = list(trainer.init())
     program, compile_s, peak = compiled(trainer.chunk, *held, np.int32(1))
     made = [0]
 
-    def advance(n):
+    def advance(n: int) -> int:
         held[:] = program(*held, np.int32(n))
         total = int(trainer.fetch(held[0].steps).sum())
         steps, made[0] = total - made[0], total
@@ -152,7 +153,7 @@ def rates(programs: list[Timed], repeats: int, seconds: float) -> list[float]:
     """Steps per second of each program: medians over repeats that take turns."""
     lengths = []
     for program in programs:
-        n, took = 1, 0.0
+        n, last, took = 1, 1, 0.0
         program.advance(1)
         # Double until a call is long enough to extrapolate from.
         while took < seconds / 4:
@@ -205,7 +206,7 @@ def measure(
     """
     rows = []
 
-    def add(what, backend, algo, timed, rate):
+    def add(what: str, backend: str, algo: str | None, timed: Timed, rate: float) -> None:
         sizes = (config.num_envs, config.seeds)
         rows.append(Row(what, backend, config.map, algo, *sizes, rate, timed.compile_s, timed.peak_bytes))
         named = " ".join(word for word in (what, backend, config.map, algo) if word)
@@ -221,10 +222,10 @@ def measure(
             add("env", backend, None, program, rate)
     if {"rollout", "train"} & set(whats):
         env = envs.make(config)
-        algorithm = algos.make(config, env)
+        learner = algos.make(config, env)
         makers = {
-            "rollout": lambda: rollout_alone(config, env, algorithm),
-            "train": lambda: training(config, env, algorithm, devices),
+            "rollout": lambda: rollout_alone(config, env, learner),
+            "train": lambda: training(config, env, learner, devices),
         }
         for what in makers:
             if what in whats:

@@ -24,7 +24,7 @@ class Wandb:
         self,
         run_dir: str | os.PathLike,
         *,
-        mode: str,
+        mode: Any,
         project: str,
         entity: str,
         group: str,
@@ -45,7 +45,7 @@ class Wandb:
     def _start(
         self,
         run_dir: str | os.PathLike,
-        mode: str,
+        mode: Any,
         project: str,
         entity: str,
         group: str,

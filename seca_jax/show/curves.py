@@ -94,14 +94,14 @@ def curves(run_dir: str | os.PathLike, lines: Sequence[dict[str, Any]], title: s
 
     seeds = len({line["seed"] for line in lines})
     panels = present(lines) or [*PANELS[:2]]
-    columns = min(len(panels), 2 if len(panels) <= 4 else 3)
+    columns = min(len(panels), 2 if len(panels) <= 4 else 3 if len(panels) <= 6 else 4)
     rows = -(-len(panels) // columns)
     width, height = (5.0 if columns > 1 else 8.0) * columns, (3.0 if rows > 1 else 4.0) * rows + 0.5
     figure = Figure(figsize=(width, height))
     # Margins by hand: matplotlib's layout engines double the cost
     figure.subplots_adjust(
         left=0.7 / width,
-        right=1 - 0.2 / width,
+        right=1 - 0.3 / width,
         bottom=0.55 / height,
         top=1 - 0.85 / height,
         hspace=0.36,

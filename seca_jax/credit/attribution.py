@@ -21,7 +21,7 @@ def segment_contribution(
 
         c^a_t = sum_j (1/K) sum_k df/dpi^a_j (at point k) * (pi^a_{t+1,j} - pi^a_{t,j})
 
-    Points are the midpoints of K equal chunks, so that the sum is exact where f is quadratic along
+    Points are the midpoints of K equal parts, so that the sum is exact where f is quadratic along
     the segment. The state moves along the path; the gradient is taken with respect to pi alone.
 
     Args:

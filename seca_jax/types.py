@@ -87,7 +87,7 @@ class Init(Protocol):
 
 
 class TrainStep(Protocol):
-    def __call__(self, state: Any) -> tuple[Any, dict[str, jax.Array]]:
+    def __call__(self, state: Any, /) -> tuple[Any, dict[str, jax.Array]]:
         """One update: (next train state, metrics), see :class:`Learner`."""
         ...
 

@@ -4,6 +4,7 @@ Collect experience, fit the critic to TD(lambda) targets, judge the batch with t
 ascend with adaptive entropy. Every learner's file tells its own update with them, from top to bottom.
 """
 
+from dataclasses import replace
 from functools import partial
 from typing import Any, Callable, NamedTuple
 
@@ -120,7 +121,7 @@ def assemble(config: Config, env: Environment, critic: Critic) -> Parts:
 
 
 def learner(
-    parts: Parts, update: Callable[[Parts, TrainState], tuple[TrainState, Log]], assess: Assess | None = None
+    parts: Parts, update: Callable[[Parts, Any], tuple[Any, Log]], assess: Assess | None = None
 ) -> Learner:
     """The learner whose train step is ``update`` of its parts."""
     return Learner(
@@ -190,7 +191,7 @@ def prepare(parts: Parts, state: TrainState) -> tuple[Keys, Rates]:
     config = parts.config
     keys = Keys(*jax.random.split(state.key, 4))
 
-    def falling(start: float, end: float) -> jax.Array:
+    def falling(start: float, end: float) -> Any:
         return optax.linear_schedule(start, end, config.total_steps)(state.steps)
 
     critic_lr, actor_lr, xi = config.critic.lr, config.actor.lr, config.actor.entropy
@@ -205,7 +206,9 @@ def collect(parts: Parts, state: TrainState, key: jax.Array) -> tuple[Stream | N
     """A batch of experience with the current policy; its logits [T, B, N, A] are ``Rollout.extra``."""
     config, env = parts.config, parts.env
 
-    def draw(params, carry, obs, avail, key):
+    def draw(
+        params: Any, carry: Carry, obs: jax.Array, avail: jax.Array, key: jax.Array
+    ) -> tuple[jax.Array, Carry, Any]:
         logits, hidden = policy.logits_of(parts.agent, params, carry, obs, avail)
         action = jax.random.categorical(key, logits).astype(jnp.int32)
         return action, Carry(hidden, action), logits
@@ -246,8 +249,12 @@ def fit_critic(
     batch = (inputs, policies, action, targets._replace(outcome=None), rollout.mask)
     learned, log = critics.fit(parts.config.critic, parts.critic, parts.critic_tx, learned, batch, lr, key)
     params, target, opt, count = learned
-    state = state.replace(
-        params=state.params.replace(critic=params), target=target, critic_opt=opt, critic_updates=count
+    state = replace(
+        state,
+        params=replace(state.params, critic=params),
+        target=target,
+        critic_opt=opt,
+        critic_updates=count,
     )
     return state, log
 
@@ -344,7 +351,7 @@ def fit_actor(
         rates.entropy,
         key,
     )
-    return state.replace(params=state.params.replace(actor=params), actor_opt=opt), log
+    return replace(state, params=replace(state.params, actor=params), actor_opt=opt), log
 
 
 def finish(
@@ -352,7 +359,8 @@ def finish(
 ) -> tuple[TrainState, Log]:
     """The next update's state, and this one's metrics."""
     metrics = rollout.totals()
-    state = state.replace(
+    state = replace(
+        state,
         stream=stream,
         key=key,
         steps=state.steps + metrics["sum/steps"].astype(jnp.int32),

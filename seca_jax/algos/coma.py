@@ -90,7 +90,7 @@ def critic_of(env: Environment) -> Critic:
 
     def apply(params: Any, inputs: tuple) -> Callable[..., jax.Array]:
         def f(v: jax.Array, own: jax.Array | None = None) -> jax.Array:
-            q = network.apply(params, *inputs, v)
+            q: Any = network.apply(params, *inputs, v)
             return jnp.sum(q * (v if own is None else own), axis=-1)
 
         return f

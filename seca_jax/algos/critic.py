@@ -102,10 +102,11 @@ def dueling(config: Config, env: Environment) -> Critic:
 def joint(config: Config, env: Environment) -> Critic:
     """SeCA's critic f_phi(s; v) of Figure 3(a)."""
     network = make_hypernetwork(config.critic, env.num_agents, env.num_actions)
+    apply: Any = network.apply
     return Critic(
         init=lambda key: network.init(key, jnp.zeros((1, env.state_size))),
         inputs=lambda view, last_action: view.state,
-        apply=network.apply,
+        apply=apply,
         floats=env.num_agents * env.num_actions * config.critic.mixing,
     )
 
@@ -188,7 +189,7 @@ def fit(
     def update(learned: tuple, part: tuple) -> tuple[tuple, tuple]:
         params, target, opt, count = learned
 
-        def add(total, chunk):
+        def add(total: tuple, chunk: tuple) -> tuple[tuple, None]:
             return jax.tree.map(jnp.add, total, jax.value_and_grad(errors)(params, chunk)), None
 
         *_, goal, mask = part

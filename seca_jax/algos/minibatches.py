@@ -39,7 +39,7 @@ def passes(
         carry, logs stacked to [count, minibatches, ...].
     """
 
-    def one(carry, key):
+    def one(carry: Any, key: jax.Array) -> tuple[Any, Any]:
         if minibatches == 1:
             parts = jax.tree.map(lambda x: x[None], batch)
         else:

@@ -55,7 +55,8 @@ def logits_of(
 ) -> tuple[jax.Array, jax.Array]:
     """One step of the agents: (masked logits [..., B, N, A], next hidden state [..., B, N, H])."""
     x = agent_input(obs, carry.last_action, agent.num_actions)
-    hidden, logits = agent.apply(params, carry.hidden, x, avail)
+    output: Any = agent.apply(params, carry.hidden, x, avail)
+    hidden, logits = output
     return logits, hidden
 
 

@@ -4,6 +4,7 @@ Whole episodes with epsilon-greedy agents go into the replay buffer, gradient st
 it follow. What the agents' values have to do with the team's is each learner's own: its loss.
 """
 
+from dataclasses import replace
 from functools import partial
 from typing import Any, Callable, NamedTuple
 
@@ -86,7 +87,8 @@ def td_target(reward: jax.Array, terminated: jax.Array, next_value: jax.Array, g
 
 def epsilon_at(config: Config, steps: jax.Array) -> jax.Array:
     """Share of random actions after ``steps`` environment steps: a ramp, then flat."""
-    return optax.linear_schedule(config.q.epsilon, config.q.epsilon_final, config.q.epsilon_steps)(steps)
+    schedule = optax.linear_schedule(config.q.epsilon, config.q.epsilon_final, config.q.epsilon_steps)
+    return jnp.asarray(schedule(steps))
 
 
 def explore(key: jax.Array, greedy: jax.Array, avail: jax.Array, epsilon: jax.Array | float) -> jax.Array:
@@ -123,7 +125,7 @@ def assemble(config: Config, env: Environment, mixer: Mixer) -> Parts:
     )
 
 
-def learner(parts: Parts, update: Callable[[Parts, TrainState], tuple[TrainState, Log]]) -> Learner:
+def learner(parts: Parts, update: Callable[[Parts, Any], tuple[Any, Log]]) -> Learner:
     """The learner whose train step is ``update`` of its parts."""
     return Learner(
         init=partial(init, parts),
@@ -144,7 +146,7 @@ def init(parts: Parts, key: jax.Array) -> TrainState:
     agent_key, mixer_key, key = jax.random.split(key, 3)
     carry = fresh_carry(parts, 1)
     x = agent_input(jnp.zeros((1, env.num_agents, env.obs_size)), carry.last_action, env.num_actions)
-    params = Params(parts.agent.init(agent_key, carry.hidden, x, True), parts.mixer.init(mixer_key))
+    params: Any = Params(parts.agent.init(agent_key, carry.hidden, x, True), parts.mixer.init(mixer_key))
     return TrainState(
         params=params,
         # A copy: the two trees must not share buffers once the state is donated.
@@ -162,7 +164,8 @@ def best(
 ) -> tuple[jax.Array, jax.Array]:
     """(every agent's best available action [B, N], next hidden state [B, N, H])."""
     x = agent_input(obs, carry.last_action, parts.env.num_actions)
-    hidden, q = parts.agent.apply(params.agent, carry.hidden, x, avail)
+    output: Any = parts.agent.apply(params.agent, carry.hidden, x, avail)
+    hidden, q = output
     return jnp.argmax(q, axis=-1), hidden
 
 
@@ -190,7 +193,9 @@ def collect(parts: Parts, state: TrainState, key: jax.Array) -> tuple[Any, Rollo
     num_envs = parts.config.num_envs
     epsilon = epsilon_at(parts.config, state.steps)
 
-    def draw(params, carry, obs, avail, key):
+    def draw(
+        params: Any, carry: Carry, obs: jax.Array, avail: jax.Array, key: jax.Array
+    ) -> tuple[jax.Array, Carry, Any]:
         action, hidden = best(parts, params, carry, obs, avail)
         action = explore(key, action, avail, epsilon).astype(jnp.int32)
         return action, Carry(hidden, action), ()
@@ -203,11 +208,11 @@ def collect(parts: Parts, state: TrainState, key: jax.Array) -> tuple[Any, Rollo
 def fit(parts: Parts, state: TrainState, memory: Any, loss: Loss, key: jax.Array) -> tuple[TrainState, Log]:
     """Gradient steps of agents and mixer down ``loss``, each on a batch of episodes from the buffer."""
     config, replay, agent = parts.config, parts.replay, parts.agent
-    lr = config.q.lr
+    lr: Any = config.q.lr
     if config.lr_decay:
         lr = optax.linear_schedule(lr, 0.0, config.total_steps)(state.steps)
 
-    def gradient_of(params: Params, batch: Batch) -> tuple[Params, Log]:
+    def gradient_of(params: Any, batch: Batch) -> tuple[Any, Log]:
         judges = unroll(agent, state.target.agent, batch.view.obs, batch.last_action)
 
         def value(params: Params) -> tuple[jax.Array, Log]:
@@ -216,7 +221,7 @@ def fit(parts: Parts, state: TrainState, memory: Any, loss: Loss, key: jax.Array
 
         return jax.grad(value, has_aux=True)(params)
 
-    def step(learned: tuple[Params, Any], key: jax.Array) -> tuple[tuple[Params, Any], Log]:
+    def step(learned: tuple[Any, Any], key: jax.Array) -> tuple[tuple[Any, Any], Log]:
         params, opt = learned
         episodes = replay.sample(memory, key)
         gradient, log = replay.seen(lambda batch: gradient_of(params, batch), episodes)
@@ -226,7 +231,7 @@ def fit(parts: Parts, state: TrainState, memory: Any, loss: Loss, key: jax.Array
 
     keys = jax.random.split(key, config.q.updates)
     (params, opt), log = jax.lax.scan(step, (state.params, state.opt), keys)
-    return state.replace(params=params, opt=opt), jax.tree.map(jnp.mean, log)
+    return replace(state, params=params, opt=opt), jax.tree.map(jnp.mean, log)
 
 
 def finish(
@@ -236,7 +241,8 @@ def finish(
     episodes, interval = parts.config.num_envs, parts.config.q.target_interval
     copy = (state.updates + 1) * episodes // interval > state.updates * episodes // interval
     metrics = rollout.totals()
-    state = state.replace(
+    state = replace(
+        state,
         target=jax.tree.map(lambda p, t: jnp.where(copy, p, t), state.params, state.target),
         replay=memory,
         key=key,

@@ -1,7 +1,7 @@
 """QMIX: the team's value is a monotonic mix of the agents' (Rashid et al. 2018)."""
 
 from functools import partial
-from typing import Callable
+from typing import Any, Callable
 
 import jax
 import jax.numpy as jnp
@@ -78,9 +78,10 @@ def double_q_loss(
 def mixer_of(config: Config, env: Environment) -> Mixer:
     """QMIX's mixing network, whose weights are never negative."""
     network = QMixer(embed=config.q.mixing, hypernet=config.q.hypernet)
+    apply: Any = network.apply
     return Mixer(
         init=lambda key: network.init(key, jnp.zeros((1, env.num_agents)), jnp.zeros((1, env.state_size))),
-        apply=network.apply,
+        apply=apply,
     )
 
 

@@ -66,7 +66,8 @@ def nopt_error(chosen_sum: jax.Array, chosen_joint: jax.Array, value: jax.Array)
 
 def joint_q(mixer: Any, hidden: jax.Array, action: jax.Array, state: jax.Array) -> jax.Array:
     """Q(s, u). ``hidden`` [..., N, H], one-hot ``action`` [..., N, A], ``state`` [..., S] -> [...]."""
-    return JOINT_Q.apply(mixer["q"], hidden, action, state)
+    value: Any = JOINT_Q.apply(mixer["q"], hidden, action, state)
+    return value
 
 
 def loss(
@@ -90,7 +91,7 @@ def loss(
     q = joint_q(params.mixer, own.hidden[:-1], chosen_row, state[:-1])
     td = masked_mean(jnp.square(q - jax.lax.stop_gradient(y)), batch.mask)
 
-    value = STATE_VALUE.apply(params.mixer["v"], state[:-1])
+    value: Any = STATE_VALUE.apply(params.mixer["v"], state[:-1])
     best_q = joint_q(params.mixer, own.hidden[:-1], best_row[:-1], state[:-1])
     best_sum = jnp.sum(value_of(own.q[:-1], best[:-1]), axis=-1)
     chosen_sum = jnp.sum(value_of(own.q[:-1], batch.action), axis=-1)

@@ -37,7 +37,7 @@ def configure(device: str, seeds: int = 1) -> list[Device]:
     try:
         return (jax.devices() if device == "auto" else jax.devices(device))[:seeds]
     except (RuntimeError, AssertionError):  # JAX asserts that a platform of JAX_PLATFORMS is there
-        platforms = jax.config.read("jax_platforms")
+        platforms = jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]
         if device == "auto":
             raise ConfigError(
                 f"JAX_PLATFORMS={platforms}: JAX finds no such device here; {_extra(platforms)}unset it"

@@ -12,7 +12,7 @@ TINY = ["map=matrix", "algo=vdn", "seeds=2", "num_envs=4", "q.batch=4", "q.episo
 
 
 def program(total_steps):
-    config = compose.compose(compose.parse([*TINY, "actor.hidden=8", f"total_steps={total_steps}"]))
+    config = compose.from_words([*TINY, "actor.hidden=8", f"total_steps={total_steps}"])
     env = envs.make(config)
     return Program(config, env, algos.make(config, env), jax.devices("cpu"))
 

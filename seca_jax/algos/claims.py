@@ -43,8 +43,8 @@ class Opinion(NamedTuple):
         policy: ``(params, carry, view) -> [..., N, A]``, what the agents draw from.
         inputs: ``(params, rollout) -> the critic's inputs``, leaves [T, B, ...].
         critic: ``(params, inputs) -> (v [..., N, A] -> [...] or [..., N])``.
-        targets: ``(params, rollout) -> [T, B] or [T, B, N]``, TD(lambda) of that critic; None where the
-            learner has none.
+        targets: ``(params, rollout) -> [T, B] or [T, B, N]``, TD(lambda) with that critic itself, for want
+            of the target's parameters; None where the learner has none.
         along_path: the critic's inputs are the state alone, so that contributions (Eq. 14) exist.
     """
 

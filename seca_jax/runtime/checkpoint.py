@@ -62,7 +62,7 @@ def from_leaves(leaves: dict[str, np.ndarray], abstract: Any) -> Any:
         name = jax.tree_util.keystr(path, simple=True, separator=".")
         key = is_key(expected)
         plain = jax.eval_shape(jax.random.key_data, expected) if key else expected
-        value = leaves.get(name) if plain.size else np.zeros(plain.shape, plain.dtype)
+        value: Any = leaves.get(name) if plain.size else np.zeros(plain.shape, plain.dtype)
         if value is None or value.shape != plain.shape or value.dtype != plain.dtype:
             found = "nothing" if value is None else f"{value.dtype}{list(value.shape)}"
             wanted = f"{plain.dtype}{list(plain.shape)}"

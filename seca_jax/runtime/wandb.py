@@ -3,7 +3,7 @@
 import logging
 import os
 import threading
-from typing import Any, Sequence
+from typing import Any, Sequence, cast
 
 from seca_jax.runtime.log import Terminal
 
@@ -69,7 +69,7 @@ class Wandb:
             self._terminal.warn("wandb.mode=online: no API key (run wandb login); logging offline instead")
             mode = "offline"
         for seed in seeds:
-            options = {
+            options: dict[str, Any] = {
                 "project": project,
                 "entity": entity or None,
                 "group": group,
@@ -82,13 +82,13 @@ class Wandb:
                 "settings": settings,
             }
             try:
-                self._runs[seed] = wandb.init(mode=mode, **options)
+                self._runs[seed] = wandb.init(mode=cast(Any, mode), **options)
             except Exception as error:
                 if mode == "offline":
                     raise
                 self._terminal.warn(f"W&B cannot be reached ({_first_line(error)}); logging offline instead")
                 mode = "offline"
-                self._runs[seed] = wandb.init(mode=mode, **options)
+                self._runs[seed] = wandb.init(mode=cast(Any, mode), **options)
 
     def log(self, lines: Sequence[dict[str, Any]]) -> None:
         """Sends each line to the run of its seed."""

@@ -36,7 +36,7 @@ class Lasting:
         return self._stream.fileno()
 
     @property
-    def encoding(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride], rich asks for it, to choose what it can draw
+    def encoding(self) -> str:  # rich asks for it, to choose what it can draw
         return self._stream.encoding
 
 

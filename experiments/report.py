@@ -22,6 +22,7 @@ from seca_jax.show.page import render as pages
 from seca_jax.show.page import run as run_page
 from seca_jax.show.page import svg
 from seca_jax.show.page.render import Table, link
+from seca_jax.show.page.settings import differences
 
 RESULTS = Path(__file__).parent / "results"
 Key = tuple[str, str]  # map and name of a run: panels may share one
@@ -105,7 +106,7 @@ def render_runs(figure: str, scale: str, results: Path, place: Path) -> str:
         own = [run for run in panel.runs if (run.map, run.name) in runs]
         if len(own) > 1:
             stored = [runs[run.map, run.name] for run in own]
-            differing.append((panel.title, run_page.differences(stored, [run.label for run in own])))
+            differing.append((panel.title, differences(stored, [run.label for run in own])))
     columns, *other = draw.outdated(place, scale, panels) or [[]]
     return pages.render(
         "figure.html",

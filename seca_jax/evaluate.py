@@ -19,6 +19,7 @@ from typing import Any, Callable
 from seca_jax import runs
 from seca_jax.config import commands
 from seca_jax.config.check import ConfigError, check
+from seca_jax.config.learners import unread
 from seca_jax.config.schema import key, replace
 from seca_jax.config.words import options as checked_options
 
@@ -202,7 +203,7 @@ def load(chosen: Options) -> tuple[Any, Any, Any, int, Any]:
 
     config, _ = compose.load(chosen.run)
     if chosen.order:
-        if config.algo != "seca":
+        if unread("credit.order", config.algo):
             raise ConfigError(f"order={chosen.order}: {config.algo} assigns credit in no order; leave it out")
         config = replace(config, "credit.order", chosen.order)
         check(config)

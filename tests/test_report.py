@@ -19,7 +19,7 @@ from seca_jax.config import compose
 from seca_jax.config.check import ConfigError
 from seca_jax.config.schema import Config, CreditConfig, EvalConfig, QConfig
 from seca_jax.show import charts, verdict
-from seca_jax.show.page import compare, svg
+from seca_jax.show.page import compare, settings, svg
 from seca_jax.show.page import run as run_page
 
 EVIL = "</title><script>alert('1')</script> & \"quoted\""
@@ -216,7 +216,7 @@ def test_runs_are_compared(tmp_path):
     assert not any(run.joinpath("report.html").exists() for run in runs)
     assert "95 %" in page.text and "0.750 to 0.875" in page.text  # the median's, over two seeds
     same = [run_page.read(stored(tmp_path / name)) for name in ("c", "d")]
-    assert not run_page.differences(same, ["c", "d"]).rows
+    assert not settings.differences(same, ["c", "d"]).rows
     assert "same configuration" in whole(report.page(same)).text
 
 

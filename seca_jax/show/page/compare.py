@@ -6,7 +6,8 @@ from typing import Any
 from seca_jax.show import curves
 from seca_jax.show.page import svg
 from seca_jax.show.page.render import Table, link
-from seca_jax.show.page.run import Run, about, curve, differences, differing, final_return, win_rate
+from seca_jax.show.page.run import Run, about, curve, final_return, win_rate
+from seca_jax.show.page.settings import differences, differing
 
 NOTE = (
     "Win rate and return: median over seeds. Intervals are 95 %: a bootstrap over seeds, or, of a single "

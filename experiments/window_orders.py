@@ -18,7 +18,7 @@ import numpy as np
 
 from seca_jax import envs
 from seca_jax.algos import actor_critic, seca
-from seca_jax.algos.critic import hypernetwork_critic
+from seca_jax.algos.critic import team_critic
 from seca_jax.config.schema import Config
 from seca_jax.credit import attribution, order
 from seca_jax.runtime import checkpoint
@@ -39,7 +39,7 @@ class Share(NamedTuple):
 def share(config: Config, params: Any = None) -> Share:
     """Plays and orders; ``params`` of one seed, or SeCA's initial ones."""
     env = envs.make(config)
-    parts = actor_critic.assemble(config, env, hypernetwork_critic(config, env))
+    parts = actor_critic.assemble(config, env, team_critic(config, env))
     state = jax.jit(lambda key: actor_critic.init(parts, key))(jax.random.key(0))
     if params is not None:
         state = state.replace(params=params)

@@ -37,6 +37,7 @@ HYPERNETWORK = ACTOR_CRITIC | {
     "actor.lr": 0.0025,
     "critic.minibatches": 1,  # one critic update a batch
     "critic.target_interval": 200,
+    "critic.kind": "joint",  # Figure 3(a)
     "critic.mixing": 64,  # mixing_embed_dim
     "critic.hypernet_hidden": "paper",  # hypernet_layers: 2, as wide as its output
 }

@@ -106,7 +106,7 @@ def bench(config: Config, actor: Any, name: str, chosen: Options) -> dict[str, A
     env = envs.make(config)
     parts = actor_critic.assemble(config, env, team_critic(config, env))
     state = actor_critic.init(parts, jax.random.key(0))
-    state = state.replace(params=state.params.replace(actor=actor))
+    state = replace(state, params=replace(state.params, actor=actor))
 
     @jax.jit
     def fit(state: Any, number: Any) -> Any:
@@ -114,11 +114,11 @@ def bench(config: Config, actor: Any, name: str, chosen: Options) -> dict[str, A
         stream, rollout = actor_critic.collect(parts, state, collect_key)
         targets = actor_critic.td_targets(parts, state, rollout)
         state, log = actor_critic.fit_critic(parts, state, rollout, targets, config.critic.lr, fit_key)
-        return state.replace(stream=stream), log["critic_loss"]
+        return replace(state, stream=stream), log["critic_loss"]
 
     def batch_of(stream: Any, number: Any) -> Any:
         key = jax.random.fold_in(jax.random.key(2), number)
-        return actor_critic.collect(parts, state.replace(stream=stream), key), key
+        return actor_critic.collect(parts, replace(state, stream=stream), key), key
 
     @jax.jit
     def ask(critic: Any, target: Any, stream: Any, number: Any) -> Any:
@@ -127,7 +127,7 @@ def bench(config: Config, actor: Any, name: str, chosen: Options) -> dict[str, A
         draws = jax.random.uniform(jax.random.fold_in(key, 1), rollout.action.shape)
         credit, _ = batch.at_states(seca.sequential_and_value, jnp.argsort(draws, axis=-1))
         value = batch.at_states(lambda f, policies, action: parts.critic.value(f, policies))
-        judged = state.replace(target=target)
+        judged = replace(state, target=target)
         returns = [actor_critic.td_targets(parts, judged, rollout, lam).outcome for lam in LAMBDAS]
         counted = policy.choices(rollout.mask, rollout.view.avail)
         ended = rollout.terminated | rollout.truncated
@@ -146,7 +146,7 @@ def bench(config: Config, actor: Any, name: str, chosen: Options) -> dict[str, A
 
     start = state.stream
     for _ in range(chosen.passes):
-        state = state.replace(stream=start)
+        state = replace(state, stream=start)
         for number in range(chosen.fit):
             state, _ = fit(state, number)
     stream, seen = start, []

@@ -78,9 +78,10 @@ def dueling(config: Config, env: Environment) -> Critic:
     options = {"output_init": nn.initializers.zeros}
     hypernetwork = make_hypernetwork(config.critic, env.num_agents, env.num_actions, **options)
     network = Dueling(hypernetwork, config.critic.value_hidden)
+    apply: Any = network.apply
 
     def errors(f: DuelingHead, policy: jax.Array | None, action: jax.Array, targets: Targets) -> jax.Array:
-        assert policy is not None
+        assert policy is not None and targets.surprise is not None
         expected, changed = f.advantage(policy), f.advantage(action)
         return (
             jnp.square(f.value - targets.values)
@@ -91,7 +92,7 @@ def dueling(config: Config, env: Environment) -> Critic:
     return Critic(
         init=lambda key: network.init(key, jnp.zeros((1, env.state_size))),
         inputs=lambda view, last_action: view.state,
-        apply=network.apply,
+        apply=apply,
         floats=env.num_agents * env.num_actions * config.critic.mixing,
         value=lambda f, v: f.value,
         errors=errors,

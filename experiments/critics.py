@@ -123,7 +123,7 @@ def bench(config: Config, actor: Any, name: str, chosen: Options) -> dict[str, A
     @jax.jit
     def ask(critic: Any, target: Any, stream: Any, number: Any) -> Any:
         (stream, rollout), key = batch_of(stream, number)
-        batch = actor_critic.judged(parts, critic, rollout, rollout.extra)
+        batch = actor_critic.under_critic(parts, critic, rollout, rollout.extra)
         draws = jax.random.uniform(jax.random.fold_in(key, 1), rollout.action.shape)
         credit, _ = batch.at_states(seca.sequential_and_value, jnp.argsort(draws, axis=-1))
         value = batch.at_states(lambda f, policies, action: parts.critic.value(f, policies))

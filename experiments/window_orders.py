@@ -47,7 +47,7 @@ def share(config: Config, params: Any = None) -> Share:
     @jax.jit
     def window(state: Any, key: jax.Array) -> tuple[Any, Any, jax.Array]:
         stream, rollout = actor_critic.collect(parts, state, key)
-        batch = actor_critic.judged(parts, state.params.critic, rollout, rollout.extra)
+        batch = actor_critic.under_critic(parts, state.params.critic, rollout, rollout.extra)
         inside = seca.order_of(config.credit, batch)
         seen = batch.inputs, batch.policy, rollout.age
         return state.replace(stream=stream), seen, inside

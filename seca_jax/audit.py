@@ -41,7 +41,7 @@ class Options:
     branches: int = key(512, "continuations of each moment; four times as many halve the noise", low=2)
     orders: str = key(
         "",
-        "credit orders to examine, with commas: ig-episode, ig-<steps>, prob, entropy, fixed, random; "
+        f"credit orders to examine, with commas: {names.ALLOWED}, or {RANDOM}; "
         "empty: ig-episode,prob,fixed,random, or those of them that the learner's critic can tell",
     )
     seed: str = key("", "seed of the run to examine, a number; empty: the first")
@@ -87,7 +87,7 @@ def orders(chosen: Options, algo: str, along_path: bool) -> list[str]:
     if given and untold:
         raise ConfigError(
             f"orders={untold[0]}: contributions need a critic of the state alone, and {algo}'s is not; "
-            f"there are prob, entropy, fixed and {RANDOM}"
+            f"there are {', '.join(names.PLAIN)} and {RANDOM}"
         )
     return [name for name in wanted if name not in untold]
 

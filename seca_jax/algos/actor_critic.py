@@ -76,7 +76,7 @@ class Rates(NamedTuple):
     entropy: Any  # xi
 
 
-class Judged(NamedTuple):
+class UnderCritic(NamedTuple):
     """A batch before the critic that judges it."""
 
     critic: Critic
@@ -259,9 +259,9 @@ def fit_critic(
     return state, log
 
 
-def judged(parts: Parts, params: Any, rollout: Rollout, logits: jax.Array) -> Judged:
+def under_critic(parts: Parts, params: Any, rollout: Rollout, logits: jax.Array) -> UnderCritic:
     """The batch before the critic with parameters ``params``; ``logits`` [T, B, N, A] of the policies."""
-    return Judged(
+    return UnderCritic(
         critic=parts.critic,
         params=params,
         inputs=parts.critic.inputs(rollout.view, rollout.last_action()),
@@ -271,7 +271,7 @@ def judged(parts: Parts, params: Any, rollout: Rollout, logits: jax.Array) -> Ju
     )
 
 
-def credit_meter(batch: Judged, targets: jax.Array, judge: Callable, *trees: Any) -> Log:
+def credit_meter(batch: UnderCritic, targets: jax.Array, judge: Callable, *trees: Any) -> Log:
     """How true a critic's credit is on a batch that it has not been fitted to yet.
 
     With A_i an agent's credit, the difference of f that is its advantage before anything is added to it,

@@ -16,11 +16,11 @@ from seca_jax.algos.actor_critic import (
     finish,
     fit_actor,
     fit_critic,
-    judged,
     learner,
     prepare,
     settle,
     td_targets,
+    under_critic,
 )
 from seca_jax.algos.critic import Critic
 from seca_jax.algos.policy import policy_gradient
@@ -42,11 +42,11 @@ def update(parts: Parts, state: TrainState) -> tuple[TrainState, Log]:
 
     # 2 Fit every agent's Q to its TD(lambda) targets.
     targets = td_targets(parts, state, rollout, config.credit.lam)
-    unfitted = judged(parts, state.params.critic, rollout, rollout.extra)
+    unfitted = under_critic(parts, state.params.critic, rollout, rollout.extra)
     state, critic_log = fit_critic(parts, state, rollout, targets, rates.critic, keys.critic)
 
     # 3 Judge every agent against the expectation over its own policy, the others' actions given, Eq. 5.
-    batch = judged(parts, state.params.critic, rollout, rollout.extra)
+    batch = under_critic(parts, state.params.critic, rollout, rollout.extra)
     advantage, value = batch.at_states(counterfactual_and_value)
     meter_log = credit_meter(unfitted, targets.values, counterfactual_and_value)
     samples, credit_log = settle(config.credit, advantage, targets.outcome - value, rollout)

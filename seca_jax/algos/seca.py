@@ -7,22 +7,22 @@ import jax
 import jax.numpy as jnp
 
 from seca_jax.algos.actor_critic import (
-    Judged,
     Log,
     Params,
     Parts,
     TrainState,
+    UnderCritic,
     assemble,
     collect,
     credit_meter,
     finish,
     fit_actor,
     fit_critic,
-    judged,
     learner,
     prepare,
     settle,
     td_targets,
+    under_critic,
 )
 from seca_jax.algos.critic import team_critic
 from seca_jax.algos.policy import policy_gradient, unrolled
@@ -40,38 +40,39 @@ def update(parts: Parts, state: TrainState) -> tuple[TrainState, Log]:
     config = parts.config
     keys, rates = prepare(parts, state)
 
-    # 1 Collect experience with the current policies pi.
+    # 1 Collect experience with the current policies pi; their logits are rollout.extra.
     stream, rollout = collect(parts, state, keys.rollout)
 
     # 2 Fit the critic f(s; v) to TD(lambda) targets, Eq. 10.
     targets = td_targets(parts, state, rollout, config.credit.lam)
-    unfitted = judged(parts, state.params.critic, rollout, rollout.extra)
+    unfitted = under_critic(parts, state.params.critic, rollout, rollout.extra)  # for the meter alone
     state, critic_log = fit_critic(parts, state, rollout, targets, rates.critic, keys.critic)
 
     # 3 Order the agents by their contributions, integrated gradients along the path of policies, Eq. 14.
-    batch = judged(parts, state.params.critic, rollout, rollout.extra)
+    batch = under_critic(parts, state.params.critic, rollout, rollout.extra)
     ordered = order_of(config.credit, batch)
 
-    # 4 Judge them one after the other in that order, Eq. 9.
+    # 4 Judge them one after the other in that order, Eq. 9. Ours: with the TD residual, to one size.
     advantage, value = batch.at_states(sequential_and_value, ordered)
     advantage, value = weighed(config.credit.weight, advantage, value)
-    meter_log = credit_meter(unfitted, targets.values, sequential_and_value, ordered)
     samples, credit_log = settle(config.credit, advantage, targets.outcome - value, rollout)
 
     # 5 Ascend Eq. 13's policy gradient with the adaptive entropy of Eq. 12.
     objective = partial(policy_gradient, config.actor)
     state, actor_log = fit_actor(parts, state, samples, objective, rates, keys.actor)
 
+    # How true the credit is, measured before the fit; nothing is learned from it.
+    meter_log = credit_meter(unfitted, targets.values, sequential_and_value, ordered)
     order_log = {"order_moved": moved(ordered, rollout.mask)}
     return finish(state, stream, keys.next, rollout, critic_log, order_log, meter_log, credit_log, actor_log)
 
 
-def order_of(config: CreditConfig, batch: Judged) -> jax.Array:
+def order_of(config: CreditConfig, batch: UnderCritic) -> jax.Array:
     """The order that ``credit.order`` names: [T, B, N] agent indices, first assessed first."""
     return order.named(config.order, batch.policy, batch.action, partial(contribution, config, batch))
 
 
-def contribution(config: CreditConfig, batch: Judged, length: int | None) -> jax.Array:
+def contribution(config: CreditConfig, batch: UnderCritic, length: int | None) -> jax.Array:
     """Contribution of every agent to the stage that each step belongs to, Eq. 14.
 
     Args:
@@ -132,7 +133,7 @@ def moved(ordered: jax.Array, mask: jax.Array) -> jax.Array:
 def assess(parts: Parts, params: Params, rollout: Rollout) -> Assessment:
     """Orders and contributions over one whole episode, leaves [T, 1, ...], as training would see it."""
     config = parts.config.credit
-    batch = judged(parts, params.critic, rollout, unrolled(parts.agent, params.actor, rollout))
+    batch = under_critic(parts, params.critic, rollout, unrolled(parts.agent, params.actor, rollout))
     segment = attribution.segment_contribution(
         batch.evaluate, batch.policy, batch.inputs, points=config.points
     )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from seca_jax.algos import coma_newarchi, seca
-from seca_jax.algos.actor_critic import METERED, Judged, credit_meter
+from seca_jax.algos.actor_critic import METERED, UnderCritic, credit_meter
 from seca_jax.algos.critic import Critic
 
 AGENTS, ACTIONS = 3, 2
@@ -29,7 +29,9 @@ def batch_of(scale, mask=None):
 
     rollout = SimpleNamespace(mask=mask, view=SimpleNamespace(avail=jnp.ones(action.shape, bool)))
     inputs = jnp.zeros((*mask.shape, 1))
-    batch = Judged(Critic(None, None, apply, 1), scale, inputs, jnp.full_like(action, 0.5), action, rollout)
+    batch = UnderCritic(
+        Critic(None, None, apply, 1), scale, inputs, jnp.full_like(action, 0.5), action, rollout
+    )
     return batch, jnp.broadcast_to(Q[tuple(JOINT.T)][:, None], mask.shape)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from seca_jax import algos
 from seca_jax.algos import seca
-from seca_jax.algos.actor_critic import Judged
+from seca_jax.algos.actor_critic import UnderCritic
 from seca_jax.algos.critic import Critic
 from seca_jax.config.schema import ActorConfig, Config, CreditConfig, CriticConfig
 from seca_jax.envs import probes
@@ -142,7 +142,7 @@ def batch():
         tail_carry=None,
         slot=jnp.zeros(T, jnp.int32),
     )
-    return Judged(critic, jnp.arange(1.0, N + 1), steps.view.state, policy, action, steps)
+    return UnderCritic(critic, jnp.arange(1.0, N + 1), steps.view.state, policy, action, steps)
 
 
 def by_hand(batch, length):

@@ -29,9 +29,8 @@ def test_the_beam_burns_across_the_line_of_fire():
     state = place(battle, spots)
     body = physics.Body(state.x, state.y, state.health, state.cooldown, None)
     enemies = physics.Body(*(None if plane is None else plane[1:] for plane in body))
-    struck = physics._line(
-        state.x[0], state.y[0], state.x[1], state.y[1], enemies, np.full((6, 1), 0.375), np.ones((6, 1), bool)
-    )
+    origin, at = (state.x[0], state.y[0]), (state.x[1], state.y[1])
+    struck = physics._line(origin, at, enemies, np.full((6, 1), 0.375), np.ones((6, 1), bool))
     np.testing.assert_array_equal(struck[:, 0], [True, True, False, True, False, False])
 
 

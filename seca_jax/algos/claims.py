@@ -19,11 +19,11 @@ import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 
-from seca_jax.algos import coma, vdn
+from seca_jax.algos import coma, seca, vdn
 from seca_jax.algos.critic import targets, team_critic
 from seca_jax.algos.policy import logits_of, make_agent
 from seca_jax.config.schema import Config
-from seca_jax.credit import attribution, order
+from seca_jax.credit import order
 from seca_jax.credit.advantage import prefixes, ranks
 from seca_jax.envs.base import Environment
 from seca_jax.experience.rollout import Rollout
@@ -131,17 +131,13 @@ def orders(
     action = jax.nn.one_hot(rollout.action, policy.shape[-1])
 
     def contribution(length: int | None) -> jax.Array:
-        stage = order.stages(rollout.age, rollout.episode, length)
-        c = attribution.path_contribution(
-            lambda state, v: view.critic(params, state)(v),
-            policy,
-            rollout.view.state,
-            points=config.credit.points,
-            mask=rollout.linked,
-            stage=order.with_last(stage, rollout.linked),
-            chunks=rollout.mask.shape[0],
+        def evaluate(state: jax.Array, v: jax.Array) -> jax.Array:
+            return view.critic(params, state)(v)
+
+        steps = rollout.mask.shape[0]
+        return seca.contributions(
+            config.credit, evaluate, policy, rollout.view.state, rollout, length, chunks=steps
         )
-        return -c if config.credit.path == "backward" else c
 
     found = {}
     for name in wanted:

@@ -78,7 +78,6 @@ def dueling(config: Config, env: Environment) -> Critic:
     options = {"output_init": nn.initializers.zeros}
     hypernetwork = make_hypernetwork(config.critic, env.num_agents, env.num_actions, **options)
     network = Dueling(hypernetwork, config.critic.value_hidden)
-    apply: Any = network.apply
 
     def errors(f: DuelingHead, policy: jax.Array | None, action: jax.Array, targets: Targets) -> jax.Array:
         assert policy is not None and targets.surprise is not None
@@ -89,20 +88,17 @@ def dueling(config: Config, env: Environment) -> Critic:
             + jnp.square(expected)
         )
 
-    return Critic(
-        init=lambda key: network.init(key, jnp.zeros((1, env.state_size))),
-        inputs=lambda view, last_action: view.state,
-        apply=apply,
-        floats=env.num_agents * env.num_actions * config.critic.mixing,
-        value=lambda f, v: f.value,
-        errors=errors,
-        surprise_lam=config.critic.surprise_lam,
-    )
+    critic = of_state(network, config, env)
+    return critic._replace(value=lambda f, v: f.value, errors=errors, surprise_lam=config.critic.surprise_lam)
 
 
 def joint(config: Config, env: Environment) -> Critic:
     """SeCA's critic f_phi(s; v) of Figure 3(a)."""
-    network = make_hypernetwork(config.critic, env.num_agents, env.num_actions)
+    return of_state(make_hypernetwork(config.critic, env.num_agents, env.num_actions), config, env)
+
+
+def of_state(network: nn.Module, config: Config, env: Environment) -> Critic:
+    """The critic that a network of the state alone makes, as large as a hypernetwork's output."""
     apply: Any = network.apply
     return Critic(
         init=lambda key: network.init(key, jnp.zeros((1, env.state_size))),

@@ -1,7 +1,7 @@
 """SeCA: sequential credit assignment, ordered by integrated gradients (Sections 3.3 and 3.4)."""
 
 from functools import partial
-from typing import Callable
+from typing import Any, Callable
 
 import jax
 import jax.numpy as jnp
@@ -73,27 +73,45 @@ def order_of(config: CreditConfig, batch: UnderCritic) -> jax.Array:
 
 
 def contribution(config: CreditConfig, batch: UnderCritic, length: int | None) -> jax.Array:
+    """:func:`contributions` to the batch's stages of ``length`` steps."""
+    return contributions(
+        config, batch.evaluate, batch.policy, batch.inputs, batch.rollout, length, batch.chunks
+    )
+
+
+def contributions(
+    config: CreditConfig,
+    evaluate: Callable[[Any, jax.Array], jax.Array],
+    policy: jax.Array,
+    inputs: jax.Array,
+    rollout: Rollout,
+    length: int | None,
+    chunks: int,
+) -> jax.Array:
     """Contribution of every agent to the stage that each step belongs to, Eq. 14.
 
     Args:
         config: ``points`` and ``path`` matter. Backward takes the path's differences backwards, as the
             authors' code does; the contributions, and with them the order, change sign.
-        batch: the batch before the critic.
+        evaluate: the critic, ``(inputs [..., S], v [..., N, A]) -> [...]``.
+        policy: [T, B, N, A].
+        inputs: [T, B, S], the critic's.
+        rollout: whose steps these are.
         length: steps of a stage; None: the episode (the part of it inside the window).
+        chunks: in how many chunks the steps are worked on.
 
     Returns:
         [T, B, N].
     """
-    rollout = batch.rollout
     stage = order.stages(rollout.age, rollout.episode, length)
     c = attribution.path_contribution(
-        batch.evaluate,
-        batch.policy,
-        batch.inputs,
+        evaluate,
+        policy,
+        inputs,
         points=config.points,
         mask=rollout.linked,
         stage=order.with_last(stage, rollout.linked),
-        chunks=batch.chunks,
+        chunks=chunks,
     )
     return -c if config.path == "backward" else c
 

@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from transitions import rollout_of
 
 from seca_jax.algos import coma
 from seca_jax.algos.critic import Critic, targets
 from seca_jax.envs.base import Environment
-from seca_jax.experience import rollout
-from seca_jax.types import Carry, View
+from seca_jax.types import View
 
 B, N, A = 3, 3, 4
 ENV = Environment(
@@ -93,22 +93,7 @@ def test_targets_are_eq10_for_every_agent():
     reward = rng.normal(size=(steps, B))
     terminated, truncated = np.zeros((2, steps, B), bool)
     terminated[2, 0] = truncated[3, 1] = terminated[5, 2] = True
-    batch = rollout.Rollout(
-        view=View(None, None, jnp.asarray(state)),
-        action=jnp.asarray(action),
-        extra=None,
-        reward=jnp.asarray(reward),
-        terminated=jnp.asarray(terminated),
-        truncated=jnp.asarray(truncated),
-        won=None,
-        mask=jnp.ones((steps, B), bool),
-        age=jnp.ones((steps, B), jnp.int32),
-        returned=None,
-        carry=Carry(None, jnp.zeros((B, N), jnp.int32)),
-        tail=View(None, None, jnp.asarray(tail_state)),
-        tail_carry=Carry(None, jnp.zeros((2, B, N), jnp.int32)),
-        slot=jnp.ones(steps, jnp.int32),
-    )
+    batch = rollout_of(state, action, reward, terminated, truncated, tail_state)
     gamma, lam = 0.97, 0.85
     got = targets(
         critic, None, batch, jax.nn.one_hot(action, A), jnp.asarray(tail_policy), gamma=gamma, lam=lam

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from transitions import rollout_of
 
 from seca_jax.algos import critic as critics
 from seca_jax.algos.critic import Critic, Targets, targets, team_critic
@@ -13,9 +14,7 @@ from seca_jax.algos.minibatches import optimiser
 from seca_jax.config.schema import Config, CriticConfig
 from seca_jax.credit.advantage import sequential
 from seca_jax.envs import probes
-from seca_jax.experience.rollout import Rollout
 from seca_jax.networks.critic import DuelingHead
-from seca_jax.types import Carry, View
 
 B, N, A = 3, 2, 4
 
@@ -28,22 +27,8 @@ def test_targets_are_outcomes_and_discounted_surprises(surprise_lam):
     reward = rng.normal(size=(steps, B))
     terminated, truncated = np.zeros((2, steps, B), bool)
     terminated[2, 0] = truncated[3, 1] = terminated[5, 2] = True
-    batch = Rollout(
-        view=View(None, None, jnp.asarray(value)[..., None]),
-        action=jnp.zeros((steps, B, N), jnp.int32),
-        extra=None,
-        reward=jnp.asarray(reward),
-        terminated=jnp.asarray(terminated),
-        truncated=jnp.asarray(truncated),
-        won=None,
-        mask=jnp.ones((steps, B), bool),
-        age=jnp.ones((steps, B), jnp.int32),
-        returned=None,
-        carry=Carry(None, jnp.zeros((B, N), jnp.int32)),
-        tail=View(None, None, jnp.asarray(tail)[..., None]),
-        tail_carry=Carry(None, jnp.zeros((2, B, N), jnp.int32)),
-        slot=jnp.ones(steps, jnp.int32),
-    )
+    action = np.zeros((steps, B, N), int)
+    batch = rollout_of(value[..., None], action, reward, terminated, truncated, tail[..., None])
     critic = Critic(
         init=None,
         inputs=lambda view, last_action: view.state,

@@ -326,6 +326,20 @@ def settle(
     """
     if config.residual:
         advantage = advantage + alongside(config.residual * residual, advantage)
+    return sized(config, advantage, rollout)
+
+
+def sized(config: CreditConfig, advantage: jax.Array, rollout: Rollout) -> tuple[Samples, Log]:
+    """Finished advantages as the actor gets them: divided by their root mean square, if so configured.
+
+    Args:
+        config: ``normalise`` matters.
+        advantage: [T, B, N].
+        rollout: the batch, with its logits.
+
+    Returns:
+        samples for :func:`~seca_jax.algos.policy.policy_gradient`, metrics.
+    """
     size = jnp.sqrt(masked_mean(jnp.square(advantage), policy.choices(rollout.mask, rollout.view.avail)))
     if config.normalise:
         advantage = advantage / (size + 1e-6)

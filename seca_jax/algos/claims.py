@@ -5,6 +5,7 @@ Each learner's critic is put in the form of the paper's f(s; v), v [N, A] of one
 =============================  ==================================================================
 seca, coma_newarchi, lica      the hypernetwork critic itself
 coma                           one value for every agent: its own Q, expected over its row of v
+mappo, ippo                    V, whatever v is: all agents' terms are 0, the residual is all they have
 qmix, vdn                      the mix of the agents' Q, each expected over its row of v
 qtran                          the joint Q, which reads v as it is
 =============================  ==================================================================
@@ -19,7 +20,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 
-from seca_jax.algos import coma, seca, vdn
+from seca_jax.algos import coma, ippo, mappo, seca, vdn
 from seca_jax.algos.critic import targets, team_critic
 from seca_jax.algos.policy import logits_of, make_agent
 from seca_jax.config.schema import Config
@@ -56,7 +57,12 @@ class Opinion(NamedTuple):
 
 
 def _on_policy(config: Config, env: Environment) -> Opinion:
-    critic = coma.critic_of(env) if config.algo == "coma" else team_critic(config, env)
+    own = {
+        "coma": lambda config, env: coma.critic_of(env),
+        "mappo": mappo.critic_of,
+        "ippo": ippo.critic_of,
+    }
+    critic = own.get(config.algo, team_critic)(config, env)
     agent = make_agent(config, env)
 
     def policy(params: Any, carry: Carry, view: View) -> jax.Array:
@@ -74,7 +80,7 @@ def _on_policy(config: Config, env: Environment) -> Opinion:
         inputs=lambda params, rollout: critic.inputs(rollout.view, rollout.last_action()),
         critic=lambda params, inputs: critic.apply(params.critic, inputs),
         targets=y,
-        along_path=config.algo != "coma",
+        along_path=config.algo not in own,
     )
 
 

@@ -23,6 +23,7 @@ class Targets(NamedTuple):
     values: jax.Array  # TD(lambda), Eq. 10
     outcome: jax.Array  # the same with the lambda of what agents are judged by: no fit, see settle
     surprise: jax.Array | None = None  # what came of a step less V(s) of its state; dueling critics
+    before: jax.Array | None = None  # the value of the step's own state that the targets bootstrapped with
 
 
 class Critic(NamedTuple):
@@ -150,7 +151,7 @@ def targets(
     values = returns(lam)
     outcome = values if outcome_lam is None else returns(outcome_lam)
     surprise = None if critic.surprise_lam is None else returns(critic.surprise_lam) - value
-    return Targets(values, outcome, surprise)
+    return Targets(values, outcome, surprise, value)
 
 
 def fit(

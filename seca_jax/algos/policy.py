@@ -97,13 +97,15 @@ def adaptive_entropy(
         coefficient: xi, may be traced.
         normalise: ``state`` divides by every state's own entropy (the paper), ``batch`` by the mean
             over real steps and all agents (the authors' code), where those without a choice, the dead
-            among them, count as 0.
+            among them, count as 0; ``none`` by nothing: xi H, PPO's.
 
     Returns:
         [T, B, N].
     """
     chex.assert_shape((entropy, mask), (avail.shape[:-1], avail.shape[:2]))
     counted = choices(mask, avail)
+    if normalise == "none":
+        return jnp.where(counted, coefficient * entropy, 0.0)
     scale = entropy
     if normalise == "batch":
         scale = masked_mean(jnp.where(counted, entropy, 0.0), mask[..., None])

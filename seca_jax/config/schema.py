@@ -85,8 +85,8 @@ class ActorConfig:
     entropy_final: float = key(0.001, "value that xi falls to linearly over total_steps; negative: constant")
     normalise: str = key(
         "state",
-        "entropy normalised per state (Eq. 12) or by the batch mean (authors' code)",
-        choices=("state", "batch"),
+        "entropy normalised per state (Eq. 12), by the batch mean (authors' code), or as it is (none)",
+        choices=("state", "batch", "none"),
     )
     epochs: int = key(2, "ours: passes over each batch", low=1)
     minibatches: int = key(4, "ours: minibatches of environments per pass", low=1)
@@ -105,13 +105,28 @@ class CriticConfig:
         "c(s; v) to what single steps surprise V by",
         choices=("joint", "dueling"),
     )
-    value_hidden: int = key(128, "ours: width of V's two hidden layers where kind=dueling", low=1)
+    value_hidden: int = key(
+        128, "width of V's two hidden layers (mappo, ippo; ours where kind=dueling)", low=1
+    )
     surprise_lam: float = key(
         0.0, "ours: lambda of the surprises that c(s; v) is fitted to; 0: of one step", low=0, high=1
     )
     target_interval: int = key(8, "critic updates between copies to the target critic", low=1)
     updates: int = key(2, "passes of the critic over each batch", low=1)
     minibatches: int = key(4, "ours: minibatches of environments per pass, each one critic update", low=1)
+
+
+@dataclass(frozen=True)
+class ValueConfig:
+    norm: bool = key(False, "fit V in standard deviations from the mean of all returns so far")
+    huber: float = key(
+        0.0, "errors of V beyond it count linearly, in standard deviations under value.norm; 0: none", low=0
+    )
+    clip: float = key(
+        0.0,
+        "how far V may move within a batch, in the same unit; farther is not rewarded; 0: anywhere",
+        low=0,
+    )
 
 
 @dataclass(frozen=True)
@@ -229,6 +244,7 @@ class Config:
     env: EnvConfig = group(EnvConfig, "environment")
     actor: ActorConfig = group(ActorConfig, "policy and its update")
     critic: CriticConfig = group(CriticConfig, "centralised critic and its update")
+    value: ValueConfig = group(ValueConfig, "how the value of a state is fitted that is all a critic has")
     credit: CreditConfig = group(CreditConfig, "credit assignment")
     q: QConfig = group(QConfig, "value-based learners and their replay")
     eval: EvalConfig = group(EvalConfig, "greedy evaluation")

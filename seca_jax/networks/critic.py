@@ -87,6 +87,19 @@ class Dueling(nn.Module):
         return DuelingHead(value=value, advantage=self.hypernetwork(state))
 
 
+class Value(nn.Module):
+    """V of whatever it is given: two hidden layers."""
+
+    hidden: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., inputs] -> [...]."""
+        for _ in range(2):
+            x = nn.relu(nn.Dense(self.hidden)(x))
+        return nn.Dense(1)(x)[..., 0]
+
+
 def make_hypernetwork(
     config: CriticConfig, num_agents: int, num_actions: int, **options: Any
 ) -> Hypernetwork:

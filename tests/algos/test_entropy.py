@@ -140,3 +140,11 @@ def test_a_certain_agent_with_a_choice_stays_finite():
     mask, avail = jnp.ones((1, 1), bool), jnp.ones((1, 1, 1, 3), bool)
     gradient = jax.grad(lambda z: adaptive_entropy(entropy_of(z), mask, avail, XI, "state").sum())(z)
     assert np.isfinite(np.asarray(gradient)).all()
+
+
+def test_as_it_is_the_entropy_counts_in_nats(logits):
+    """``none``, PPO's: xi H where there is a choice at a real step, and nothing elsewhere."""
+    entropy, avail = entropy_of(logits)[None, None], jnp.asarray(AVAIL)[None, None]
+    term = adaptive_entropy(entropy, jnp.ones((1, 1), bool), avail, XI, "none")
+    np.testing.assert_allclose(term[0, 0], XI * np.where(AVAIL.sum(-1) > 1, entropy[0, 0], 0.0), rtol=1e-6)
+    assert not adaptive_entropy(entropy, jnp.zeros((1, 1), bool), avail, XI, "none").any()

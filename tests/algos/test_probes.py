@@ -103,8 +103,9 @@ def solved_by(algo, *names, slow):
     solved_by("seca", "one_step", "delayed", "leader", slow=False)
     + [
         case
-        for algo in ("coma", "coma_newarchi", "lica")
-        for case in solved_by(algo, "leader", slow=False) + solved_by(algo, "one_step", "delayed", slow=True)
+        for algo in ("coma", "coma_newarchi", "lica", "mappo", "ippo")
+        for case in solved_by(algo, "leader", slow=algo == "ippo")
+        + solved_by(algo, "one_step", "delayed", slow=True)
     ],
 )
 def test_the_on_policy_learners_solve_it(algo, name):

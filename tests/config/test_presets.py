@@ -48,6 +48,30 @@ SECA = HYPERNETWORK | {
     "actor.normalise": "state",  # Eq. 12
 }
 LICA = HYPERNETWORK | {"actor.entropy": 0.06}  # "for all others" than the two maps below
+MAPPO = SHARED | {  # Yu et al. 2022 and their scripts for SMAC
+    "num_envs": 8,  # n_rollout_threads
+    "rollout": "stream",
+    "window": 400,  # episode_length
+    "lam": 0.95,  # gae_lambda
+    "actor.lr": 0.0005,
+    "actor.max_grad_norm": 10.0,
+    "actor.entropy": 0.01,
+    "actor.entropy_final": -1.0,
+    "actor.normalise": "none",  # the entropy as it is
+    "actor.epochs": 5,  # ppo_epoch of MMM2; other maps below
+    "actor.minibatches": 2,
+    "actor.clip": 0.2,
+    "critic.lr": 0.0005,
+    "critic.max_grad_norm": 10.0,
+    "critic.value_hidden": 64,
+    "critic.updates": 5,
+    "critic.minibatches": 2,
+    "critic.target_interval": 1,  # the newest V judges
+    "value.norm": True,
+    "value.huber": 10.0,  # huber_delta
+    "value.clip": 0.2,  # use_clipped_value_loss
+    "credit.normalise": True,
+}
 COMA = ACTOR_CRITIC | {
     "actor.lr": 0.0005,
     # Their critic makes an update for each of a batch's time steps, ours for each of its 32 episodes.
@@ -72,6 +96,8 @@ PUBLISHED = {
     "coma_newarchi": HYPERNETWORK,
     "coma": COMA,
     "lica": LICA,
+    "mappo": MAPPO,
+    "ippo": MAPPO,
     "qmix": QMIX,
     "vdn": VALUE_BASED,
     "qtran": VALUE_BASED,
@@ -111,6 +137,17 @@ def test_licas_coefficient_is_its_authors_for_the_map():
     coefficients = {name: paper("lica", map=name).actor.entropy for name in envs.names()}
     assert coefficients.pop("5m_vs_6m") == 0.11 and coefficients.pop("3s5z_vs_3s6z") == 0.03
     assert set(coefficients.values()) == {0.06}
+
+
+@pytest.mark.parametrize("algo", ["mappo", "ippo"])
+def test_ppos_passes_are_its_authors_for_the_map(algo):
+    few = ("27m_vs_30m", "2c_vs_64zg", "3s5z", "3s5z_vs_3s6z", "6h_vs_8z", "MMM2")
+    passes = dict.fromkeys(few, 5) | dict.fromkeys(("5m_vs_6m", "10m_vs_11m"), 10)
+    for name in envs.names():
+        config = paper(algo, map=name)
+        assert config.actor.epochs == config.critic.updates == passes.get(name, 15), name
+        assert config.actor.clip == (0.05 if name in ("3s_vs_5z", "5m_vs_6m") else 0.2), name
+        assert config.actor.minibatches == config.critic.minibatches == (2 if name == "MMM2" else 1), name
 
 
 def test_comas_target_is_as_old_as_pymarls():

@@ -63,7 +63,19 @@ def _question(number: str, question: str) -> Panel:
     return _battle(own.map, runs, f"round {number}, {own.map}: {question}")
 
 
-LEARNERS = ("seca", "coma_newarchi", "coma", "lica", "qmix", "vdn", "qtran", "mappo", "ippo")  # a colour each
+LEARNERS = (
+    "seca",
+    "coma_newarchi",
+    "coma",
+    "lica",
+    "qmix",
+    "vdn",
+    "qtran",
+    "mappo",
+    "ippo",
+    "pqn_vdn",
+    "sqddpg",
+)  # a colour each
 ADVANTAGES = {"seca": "SeCA", "coma_newarchi": "COMA-newArchi", "coma": "COMA"}
 
 FIGURES: dict[str, tuple[Panel, ...]] = {

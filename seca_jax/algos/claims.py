@@ -5,8 +5,9 @@ Each learner's critic is put in the form of the paper's f(s; v), v [N, A] of one
 =============================  ==================================================================
 seca, coma_newarchi, lica      the hypernetwork critic itself
 coma                           one value for every agent: its own Q, expected over its row of v
+sqddpg                         the same of its Shapley Q-value, coalitions drawn once
 mappo, ippo                    V, whatever v is: all agents' terms are 0, the residual is all they have
-qmix, vdn                      the mix of the agents' Q, each expected over its row of v
+qmix, vdn, pqn_vdn             the mix of the agents' Q, each expected over its row of v
 qtran                          the joint Q, which reads v as it is
 =============================  ==================================================================
 
@@ -20,7 +21,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 
-from seca_jax.algos import coma, ippo, mappo, seca, vdn
+from seca_jax.algos import coma, ippo, mappo, pqn_vdn, seca, sqddpg, vdn
 from seca_jax.algos.critic import targets, team_critic
 from seca_jax.algos.policy import logits_of, make_agent
 from seca_jax.config.schema import Config
@@ -33,7 +34,7 @@ from seca_jax.networks.mixers import JointQ, QMixer
 from seca_jax.types import Carry, View
 
 RANDOM = "random"  # an order drawn anew at every moment
-VALUE_BASED = ("qmix", "vdn", "qtran")
+VALUE_BASED = ("qmix", "vdn", "qtran", "pqn_vdn")
 SCORES = 2**26  # floats of gradients held at once
 
 
@@ -59,6 +60,7 @@ class Opinion(NamedTuple):
 def _on_policy(config: Config, env: Environment) -> Opinion:
     own = {
         "coma": lambda config, env: coma.critic_of(env),
+        "sqddpg": lambda config, env: sqddpg.critic_of(config, env, jax.random.key(0)),
         "mappo": mappo.critic_of,
         "ippo": ippo.critic_of,
     }
@@ -86,6 +88,8 @@ def _on_policy(config: Config, env: Environment) -> Opinion:
 
 def _value_based(config: Config, env: Environment) -> Opinion:
     agent = Agent(hidden=config.actor.hidden, num_actions=env.num_actions)
+    if config.algo == "pqn_vdn":
+        agent = pqn_vdn.agent_of(config, env)
     mixer = QMixer(embed=config.q.mixing, hypernet=config.q.hypernet)
     joint = JointQ()
 
@@ -238,7 +242,8 @@ def claims(
     residual = None
     if view.targets is not None:
         value, y = f(action), here(view.targets(params, rollout))
-        residual = y - value
+        # Shapley Q-values are shares of one value, which the targets are for
+        residual = y - (value if value.ndim == y.ndim else jnp.sum(value, axis=-1))
         if residual.ndim == 1:
             residual = jnp.repeat(residual[:, None], policy.shape[1], axis=1)
     said: Any = (found, residual, policy)

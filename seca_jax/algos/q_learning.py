@@ -99,9 +99,13 @@ def explore(key: jax.Array, greedy: jax.Array, avail: jax.Array, epsilon: jax.Ar
 
 
 def optimiser(config: Config) -> optax.GradientTransformation:
-    """Clipped Adam, or RMSprop as PyMARL sets it (smoothing 0.99, 1e-5 beside the root); no learning rate."""
+    """Clipped Adam, plain or rectified, or RMSprop as PyMARL sets it (smoothing 0.99, 1e-5 beside the root).
+
+    No learning rate.
+    """
     scale = {
         "adam": optax.scale_by_adam,
+        "radam": optax.scale_by_radam,
         "rmsprop": lambda: optax.scale_by_rms(decay=0.99, eps=1e-5, eps_in_sqrt=False),
     }[config.q.optimiser]
     return optax.chain(optax.clip_by_global_norm(config.q.max_grad_norm), scale())

@@ -88,9 +88,11 @@ class ActorConfig:
         "entropy normalised per state (Eq. 12), by the batch mean (authors' code), or as it is (none)",
         choices=("state", "batch", "none"),
     )
-    epochs: int = key(2, "ours: passes over each batch", low=1)
-    minibatches: int = key(4, "ours: minibatches of environments per pass", low=1)
-    clip: float = key(0.2, "ours: clip range of the surrogate where epochs * minibatches > 1", above=0)
+    epochs: int = key(2, "passes over each batch (ours, but mappo's, ippo's and pqn_vdn's too)", low=1)
+    minibatches: int = key(4, "minibatches of environments per pass (the same)", low=1)
+    clip: float = key(
+        0.2, "clip range of the surrogate where epochs * minibatches > 1 (ours; PPO's)", above=0
+    )
 
 
 @dataclass(frozen=True)
@@ -160,9 +162,18 @@ class CreditConfig:
 
 
 @dataclass(frozen=True)
+class ShapleyConfig:
+    samples: int = key(
+        3, "orders of the agents drawn at every step, whose coalitions are averaged over", low=1
+    )
+
+
+@dataclass(frozen=True)
 class QConfig:
     lr: float = key(1e-3, "learning rate of agents and mixer", above=0)
-    optimiser: str = key("adam", "adam, or rmsprop (PyMARL's)", choices=("adam", "rmsprop"))
+    optimiser: str = key(
+        "adam", "adam, radam (PQN's) or rmsprop (PyMARL's)", choices=("adam", "radam", "rmsprop")
+    )
     max_grad_norm: float = key(10.0, "global-norm clip of the gradient", above=0)
     epsilon: float = key(1.0, "share of random actions at the start", low=0, high=1)
     epsilon_final: float = key(0.05, "share of random actions from epsilon_steps on", low=0, high=1)
@@ -246,6 +257,7 @@ class Config:
     critic: CriticConfig = group(CriticConfig, "centralised critic and its update")
     value: ValueConfig = group(ValueConfig, "how the value of a state is fitted that is all a critic has")
     credit: CreditConfig = group(CreditConfig, "credit assignment")
+    shapley: ShapleyConfig = group(ShapleyConfig, "Shapley Q-values")
     q: QConfig = group(QConfig, "value-based learners and their replay")
     eval: EvalConfig = group(EvalConfig, "greedy evaluation")
     log: LogConfig = group(LogConfig, "logging")

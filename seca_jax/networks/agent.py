@@ -59,6 +59,7 @@ class Agent(nn.Module):
 
     hidden: int
     num_actions: int
+    layer_norm: bool = False  # of what the dense layer makes of the input, before the ReLU
 
     @nn.compact
     def __call__(self, hidden: jax.Array, x: jax.Array, avail: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -75,6 +76,8 @@ class Agent(nn.Module):
         recurrent = self.param("recurrent", scaled(1.0, "fan_out"), (self.hidden, 3 * self.hidden))
         recurrent_bias = self.param("recurrent_bias", nn.initializers.zeros, (self.hidden,))
         embedded = nn.Dense(self.hidden, kernel_init=scaled(2.0), name="embed")(x)
+        if self.layer_norm:
+            embedded = nn.LayerNorm(name="norm")(embedded)
         gates = nn.Dense(3 * self.hidden, name="gates")(nn.relu(embedded))
         reset_x, update_x, candidate_x = jnp.split(gates, 3, axis=-1)
         reset_h, update_h, candidate_h = jnp.split(hidden @ recurrent, 3, axis=-1)

@@ -1,4 +1,4 @@
-"""Critics: the hypernetwork critic f_phi(s; v), alone or beside V(s), and COMA's."""
+"""Critics: the hypernetwork critic f_phi(s; v), alone or beside V(s), V alone, COMA's and SQDDPG's."""
 
 from typing import Any
 
@@ -144,4 +144,49 @@ class CounterfactualCritic(nn.Module):
         x = nn.Dense(self.hidden, name="own")(own)
         x = x + nn.Dense(self.hidden, use_bias=False, name="shared")(shared)[..., None, :]
         x = nn.Dense(self.hidden, name="second")(nn.relu(x))
+        return nn.Dense(self.num_actions, name="head")(nn.relu(x))
+
+
+class CoalitionCritic(nn.Module):
+    """SQDDPG's marginal contributions: of each of an agent's actions to a coalition of others."""
+
+    hidden: int
+    num_actions: int
+
+    @nn.compact
+    def __call__(
+        self,
+        state: jax.Array,
+        obs: jax.Array,
+        last_action: jax.Array,
+        v: jax.Array,
+        coalitions: jax.Array,
+    ) -> jax.Array:
+        """One set of parameters for all agents.
+
+        Args:
+            state: [..., S].
+            obs: [..., N, O].
+            last_action: [..., N] int32, -1 at an episode's start.
+            v: [..., N, A] one-hot actions, or policies where none was taken.
+            coalitions: [..., K, N, N] bool, ``[n, m]``: agent n sees agent m's row of v.
+
+        Returns:
+            [..., K, N, A].
+        """
+        num_agents = v.shape[-2]
+        identity = jnp.broadcast_to(jnp.eye(num_agents), (*obs.shape[:-1], num_agents))
+        before = jax.nn.one_hot(last_action, self.num_actions)
+        own = jnp.concatenate([obs, before, identity], axis=-1)
+        x = nn.Dense(self.hidden, name="own")(own)
+        x = x + nn.Dense(self.hidden, use_bias=False, name="shared")(state)[..., None, :]
+        # A dense layer over the members' rows, side by side: each row goes through it once for all who see it
+        kernel = self.param(
+            "members",
+            nn.initializers.lecun_normal(in_axis=(0, 1), out_axis=2),
+            (num_agents, self.num_actions, self.hidden),
+        )
+        rows = jnp.einsum("...ma,mah->...mh", v, kernel)
+        among = jnp.einsum("...knm,...mh->...knh", coalitions.astype(rows.dtype), rows)
+        x = nn.Dense(self.hidden, name="second")(nn.relu(x[..., None, :, :] + among))
         return nn.Dense(self.num_actions, name="head")(nn.relu(x))

@@ -103,10 +103,11 @@ def solved_by(algo, *names, slow):
     solved_by("seca", "one_step", "delayed", "leader", slow=False)
     + [
         case
-        for algo in ("coma", "coma_newarchi", "lica", "mappo", "ippo")
-        for case in solved_by(algo, "leader", slow=algo == "ippo")
-        + solved_by(algo, "one_step", "delayed", slow=True)
-    ],
+        for algo in ("coma", "coma_newarchi", "lica", "mappo")
+        for case in solved_by(algo, "leader", slow=False) + solved_by(algo, "one_step", "delayed", slow=True)
+    ]
+    # Its V does not know what was done first: in delayed the four idle steps are noise to it
+    + solved_by("ippo", "one_step", "leader", slow=True),
 )
 def test_the_on_policy_learners_solve_it(algo, name):
     config = Config(

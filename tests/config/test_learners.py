@@ -30,7 +30,7 @@ def test_a_learner_looks_at_what_its_file_says_it_reads(algo):
     """Tracing an update under either critic touches the keys of the learner's ``reads`` and no other's."""
     seen = set()
     for kind in ("joint", "dueling") if algo in learners.readers("critic.kind") else ("joint",):
-        words = {"algo": algo, "map": "leader", "num_envs": 4, "critic.kind": kind}
+        words = {"algo": algo, "map": "leader", "num_envs": 8, "critic.kind": kind}
         config = Watched(compose.compose(words), seen)
         learner = algos.make(config, probes.make("leader"))
         state = jax.eval_shape(learner.init, jax.random.key(0))
@@ -52,9 +52,9 @@ def test_what_a_learner_reads_is_in_the_schema(algo):
     ("name", "readers"),
     [
         ("credit.order", {"seca"}),
-        ("credit.residual", {"seca", "coma", "coma_newarchi"}),
+        ("credit.residual", {"seca", "coma", "coma_newarchi", "sqddpg"}),
         ("q.mixing", {"qmix"}),
-        ("q.lr", {"qmix", "vdn", "qtran"}),
+        ("q.lr", {"qmix", "vdn", "qtran", "pqn_vdn"}),
         ("critic.mixing", {"seca", "coma_newarchi", "lica"}),
         ("actor.hidden", set(algos.names())),
         ("gamma", set(algos.names())),
@@ -67,7 +67,7 @@ def test_who_reads_a_key(name, readers):
 def test_help_says_who_reads_what():
     lines = commands.key_lines(compose.from_words([]))
     (group,) = (line for line in lines if line.startswith("  q: "))
-    assert group.endswith("(qmix, qtran, vdn only)")
+    assert group.endswith("(pqn_vdn, qmix, qtran, vdn only)")
     said = {line.split("=")[0].strip(): line for line in lines if "=" in line}
     assert said["q.mixing"].endswith("[qmix only]") and not said["q.lr"].endswith("]")
     assert said["actor.hidden"].endswith("[every learner]")

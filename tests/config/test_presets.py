@@ -72,6 +72,21 @@ MAPPO = SHARED | {  # Yu et al. 2022 and their scripts for SMAC
     "value.clip": 0.2,  # use_clipped_value_loss
     "credit.normalise": True,
 }
+PQN_VDN = SHARED | {  # Gallici et al. 2024, their file for SMAX
+    "num_envs": 128,
+    "rollout": "stream",
+    "window": 128,  # NUM_STEPS
+    "lam": 0.85,
+    "lr_decay": True,
+    "actor.epochs": 4,
+    "actor.minibatches": 16,
+    "q.lr": 0.00025,
+    "q.optimiser": "radam",
+    "q.max_grad_norm": 1.0,
+    "q.epsilon": 1.0,
+    "q.epsilon_final": 0.01,
+    "q.epsilon_steps": 1_000_000,  # a tenth of their 10 M steps
+}
 COMA = ACTOR_CRITIC | {
     "actor.lr": 0.0005,
     # Their critic makes an update for each of a batch's time steps, ours for each of its 32 episodes.
@@ -98,6 +113,8 @@ PUBLISHED = {
     "lica": LICA,
     "mappo": MAPPO,
     "ippo": MAPPO,
+    "pqn_vdn": PQN_VDN,
+    "sqddpg": ACTOR_CRITIC | {"actor.lr": 0.0025, "critic.minibatches": 1, "shapley.samples": 1},
     "qmix": QMIX,
     "vdn": VALUE_BASED,
     "qtran": VALUE_BASED,

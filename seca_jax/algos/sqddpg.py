@@ -73,7 +73,10 @@ def update(parts: Parts, state: TrainState) -> tuple[TrainState, Log]:
 def advantage_and_value(
     f: Callable[..., jax.Array], policy: jax.Array, action: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Q_i(s, u) - sum_u'i pi_i(u'i) Q_i(s, (u_C, u'i)) [..., N], and the team's Q(s, u) = sum_i Q_i [...].
+    """Q_i(s, u) - sum_u'i pi_i(u'i) Q_i(s, (u_C, u'i)) [..., N], and V(s) = sum_i Q_i(s, pi) [...].
+
+    What came of a step is held against V, which knows of no action, and not against Q(s, u): an agent's
+    action is in the Q_j of all whose coalitions it is in, and what it brought would be lost with them.
 
     Args:
         f: the critic at the states of the leading axes, see :func:`critic_of`.
@@ -81,7 +84,7 @@ def advantage_and_value(
         action: [..., N, A], one-hot.
     """
     own = f(action)
-    return own - f(action, policy), jnp.sum(own, axis=-1)
+    return own - f(action, policy), jnp.sum(f(policy), axis=-1)
 
 
 def critic_of(config: Config, env: Environment, key: jax.Array) -> Critic:

@@ -75,6 +75,8 @@ LEARNERS = (
     "ippo",
     "pqn_vdn",
     "sqddpg",
+    "qplex",
+    "qpd",
 )  # a colour each
 ADVANTAGES = {"seca": "SeCA", "coma_newarchi": "COMA-newArchi", "coma": "COMA"}
 

@@ -8,7 +8,8 @@ coma                           one value for every agent: its own Q, expected ov
 sqddpg                         the same of its Shapley Q-value, coalitions drawn once
 mappo, ippo                    V, whatever v is: all agents' terms are 0, the residual is all they have
 qmix, vdn, pqn_vdn             the mix of the agents' Q, each expected over its row of v
-qtran                          the joint Q, which reads v as it is
+qplex                          the same, and the weights of their advantages read v as it is
+qtran, qpd                     the joint Q, which reads v as it is
 =============================  ==================================================================
 
 so that all can be asked for the same terms, whichever of them the learner itself uses.
@@ -21,7 +22,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 
-from seca_jax.algos import coma, ippo, mappo, pqn_vdn, seca, sqddpg, vdn
+from seca_jax.algos import coma, ippo, mappo, pqn_vdn, qmix, qpd, qplex, qtran, seca, sqddpg, vdn
 from seca_jax.algos.critic import targets, team_critic
 from seca_jax.algos.policy import logits_of, make_agent
 from seca_jax.config.schema import Config
@@ -30,11 +31,11 @@ from seca_jax.credit.advantage import prefixes, ranks
 from seca_jax.envs.base import Environment
 from seca_jax.experience.rollout import Rollout
 from seca_jax.networks.agent import Agent, agent_input
-from seca_jax.networks.mixers import JointQ, QMixer
+from seca_jax.networks.mixers import best_actions, channels, value_of
 from seca_jax.types import Carry, View
 
 RANDOM = "random"  # an order drawn anew at every moment
-VALUE_BASED = ("qmix", "vdn", "qtran", "pqn_vdn")
+VALUE_BASED = ("qmix", "vdn", "qtran", "qplex", "qpd", "pqn_vdn")
 SCORES = 2**26  # floats of gradients held at once
 
 
@@ -90,8 +91,15 @@ def _value_based(config: Config, env: Environment) -> Opinion:
     agent = Agent(hidden=config.actor.hidden, num_actions=env.num_actions)
     if config.algo == "pqn_vdn":
         agent = pqn_vdn.agent_of(config, env)
-    mixer = QMixer(embed=config.q.mixing, hypernet=config.q.hypernet)
-    joint = JointQ()
+    mixers = {
+        "qmix": qmix.mixer_of,
+        "qtran": qtran.mixer_of,
+        "qplex": qplex.mixer_of,
+        "qpd": qpd.critic_of,
+    }
+    mix: Callable[..., Any] = vdn.total
+    if config.algo in mixers:
+        mix = mixers[config.algo](config, env).apply
 
     def look(params: Any, carry: Carry, view: View, avail: Any) -> Any:
         x = agent_input(view.obs, carry.last_action, env.num_actions)
@@ -103,15 +111,25 @@ def _value_based(config: Config, env: Environment) -> Opinion:
         anything = view.avail / jnp.sum(view.avail, axis=-1, keepdims=True)
         return greedy + config.q.epsilon_final * (anything - greedy)
 
-    def inputs(params: Any, rollout: Rollout) -> tuple[jax.Array, jax.Array, jax.Array]:
-        return *look(params, rollout.extra, rollout.view, True), rollout.view.state
+    def inputs(params: Any, rollout: Rollout) -> tuple[jax.Array, jax.Array, View]:
+        return *look(params, rollout.extra, rollout.view, True), rollout.view
 
     def critic(params: Any, inputs: Any) -> Callable[[jax.Array], Any]:
-        hidden, q, state = inputs
-        if config.algo == "qtran":
-            return lambda v: joint.apply(params.mixer["q"], hidden, v, state)
-        mix = mixer.apply if config.algo == "qmix" else vdn.total
-        return lambda v: mix(params.mixer, jnp.sum(v * q, axis=-1), state)
+        hidden, q, view = inputs
+        state = view.state
+
+        def f(v: jax.Array) -> jax.Array:
+            if config.algo == "qtran":
+                return mix(params.mixer, hidden, v, state)
+            if config.algo == "qpd":
+                return mix(params.mixer, channels(state, view.obs, v))
+            expected = jnp.sum(v * q, axis=-1)
+            if config.algo == "qplex":
+                best = value_of(q, best_actions(q, view.avail))
+                return mix(params.mixer, expected, best, v, state)
+            return mix(params.mixer, expected, state)
+
+        return f
 
     return Opinion(policy, inputs, critic, targets=None, along_path=False)
 

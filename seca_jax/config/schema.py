@@ -182,8 +182,10 @@ class QConfig:
     updates: int = key(8, "updates after every num_envs episodes", low=1)
     batch: int = key(32, "episodes replayed in an update, none of them twice", low=1)
     episodes: int = key(5000, "newest episodes that the replay buffer keeps, memory permitting", low=1)
-    mixing: int = key(32, "width of the mixing network", low=1)
+    mixing: int = key(32, "width of the mixing network, of the layers of QPD's central Q", low=1)
     hypernet: int = key(64, "hidden units of the hypernetworks that feed it", low=1)
+    heads: int = key(4, "attention heads that weigh the advantages in the mix", low=1)
+    depth: int = key(1, "layers of the networks in those heads", low=1)
     memory: int = key(1024, "MiB that the replay buffers of all seeds may take up together", low=1)
 
 

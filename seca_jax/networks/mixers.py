@@ -1,4 +1,5 @@
-"""Networks of the value-based learners: agents along whole episodes, QMIX's mixer, QTRAN's joint values."""
+"""Networks of the value-based learners: agents along whole episodes, the mixers of
+QMIX and QPLEX, the joint values of QTRAN and QPD."""
 
 from typing import Any, NamedTuple
 
@@ -6,7 +7,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from seca_jax.networks.agent import MASKED, Agent, agent_input, apply
+from seca_jax.networks.agent import MASKED, Agent, agent_input, apply, scaled
+
+POSITIVE = 1e-10  # what weights that must not vanish have at least
 
 
 class Utilities(NamedTuple):
@@ -67,6 +70,97 @@ class QMixer(nn.Module):
         mixed = nn.elu(jnp.einsum("...n,...ne->...e", q, w1) + b1)
         value = nn.Dense(1, name="value")(nn.relu(nn.Dense(self.embed, name="value_hidden")(state)))
         return jnp.sum(mixed * weights(self.embed, "w2"), axis=-1) + value[..., 0]
+
+
+class DuplexMixer(nn.Module):
+    """QPLEX's mixing network (Wang et al. 2020, Figure 1): duplex dueling with positive weights of attention.
+
+        Q(s, u) = sum_i w_i(s) V_i + b_i(s) + lambda_i(s, u) w_i(s) A_i(u_i)          Eq. 7 to 9
+        lambda_i(s, u) = sum_k v_k(s) phi_ik(s) lambda_ik(s, u)                        Eq. 10
+
+    with V_i the best of an agent's values and A_i = Q_i - V_i <= 0. All weights are positive, so the
+    best joint action is that of the agents' own best ones, whatever lambda makes of the others.
+    """
+
+    heads: int  # k
+    hypernet: int
+    depth: int  # layers of lambda's networks, the hidden ones as wide as the hypernetworks'
+
+    @nn.compact
+    def __call__(self, q: jax.Array, best: jax.Array, action: jax.Array, state: jax.Array) -> jax.Array:
+        """The team's value.
+
+        Args:
+            q: [..., N], the agents' values of what they do.
+            best: [..., N], their best values.
+            action: [..., N, A], one-hot.
+            state: [..., S].
+
+        Returns:
+            [...].
+        """
+        num_agents = q.shape[-1]
+
+        def of_state(name: str) -> jax.Array:
+            hidden = nn.relu(nn.Dense(self.hypernet, name=f"{name}_hidden")(state))
+            return nn.Dense(num_agents, name=name)(hidden)
+
+        def by_head(size: int, name: str, x: jax.Array) -> jax.Array:  # [..., heads, size]
+            for layer in range(self.depth - 1):
+                x = nn.relu(nn.Dense(self.hypernet, name=f"{name}_{layer}")(x))
+            out = nn.Dense(self.heads * size, name=name)(x)
+            return out.reshape(*out.shape[:-1], self.heads, size)
+
+        weight, bias = jnp.abs(of_state("weight")) + POSITIVE, of_state("bias")
+        joint = jnp.concatenate([state, action.reshape(*state.shape[:-1], -1)], axis=-1)
+        key = jnp.abs(by_head(1, "key", state)) + POSITIVE
+        agent = nn.sigmoid(by_head(num_agents, "agent", state))
+        importance = jnp.sum(key * agent * nn.sigmoid(by_head(num_agents, "action", joint)), axis=-2)
+        # sum_i w_i V_i + b_i + lambda_i w_i A_i. The agents learn through the plain sum of their values,
+        # lambda from what that leaves: no gradient goes through its advantages, which the maximum in them
+        # would make unstable (appendix).
+        advantage = jax.lax.stop_gradient(weight * (q - best))
+        return jnp.sum(weight * q + bias + (importance - 1.0) * advantage, axis=-1)
+
+
+def channels(state: jax.Array, obs: jax.Array, action: jax.Array) -> jax.Array:
+    """What is every agent's own of what QPD's central Q reads: its copy of the state, its sight, its action.
+
+    QPD's authors give the agents observations without a limit of sight, for which they change SMAC; the
+    state, with the agent's observation to see it from, tells as much.
+
+    Args:
+        state: [..., S].
+        obs: [..., N, O].
+        action: [..., N, A], one-hot.
+
+    Returns:
+        [..., N, S + O + A].
+    """
+    copies = jnp.broadcast_to(state[..., None, :], (*obs.shape[:-1], state.shape[-1]))
+    return jnp.concatenate([copies, obs, action], axis=-1)
+
+
+class ChannelCritic(nn.Module):
+    """QPD's central Q (Yang et al. 2020, Figure 1): two layers shared by all agents, then all together.
+
+    The authors have layers for every type of unit, and fit Q to 0 at an episode's end. Here one set of
+    layers reads the types, and Q is 0 at the input of zeros by its form.
+    """
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., N, X] of :func:`channels` -> [...]."""
+        first, second = (nn.Dense(self.width, name=name) for name in ("first", "second"))
+        together = self.param("together", scaled(1.0), (x.shape[-2] * self.width, 1))[:, 0]
+
+        def read(x: jax.Array) -> jax.Array:
+            hidden = nn.relu(second(nn.relu(first(x))))
+            return hidden.reshape(*hidden.shape[:-2], -1)
+
+        return (read(x) - read(jnp.zeros(x.shape[-2:]))) @ together
 
 
 class _Value(nn.Module):

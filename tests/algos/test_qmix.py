@@ -277,7 +277,7 @@ def test_windows_are_refused():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("algo", ["vdn", "qmix", "qtran"])
+@pytest.mark.parametrize("algo", ["vdn", "qmix", "qtran", "qplex", "qpd"])
 @pytest.mark.parametrize("name", ["one_step", "delayed", "leader"])
 def test_every_value_learner_solves_it(algo, name):
     returns, _ = learn(config_of(name, algo), 800, 2)

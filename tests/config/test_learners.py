@@ -53,8 +53,10 @@ def test_what_a_learner_reads_is_in_the_schema(algo):
     [
         ("credit.order", {"seca"}),
         ("credit.residual", {"seca", "coma", "coma_newarchi", "sqddpg"}),
-        ("q.mixing", {"qmix"}),
-        ("q.lr", {"qmix", "vdn", "qtran", "pqn_vdn"}),
+        ("q.mixing", {"qmix", "qpd"}),
+        ("q.lr", {"qmix", "vdn", "qtran", "qplex", "qpd", "pqn_vdn"}),
+        ("q.heads", {"qplex"}),
+        ("credit.points", {"seca", "qpd"}),
         ("critic.mixing", {"seca", "coma_newarchi", "lica"}),
         ("actor.hidden", set(algos.names())),
         ("gamma", set(algos.names())),
@@ -67,8 +69,8 @@ def test_who_reads_a_key(name, readers):
 def test_help_says_who_reads_what():
     lines = commands.key_lines(compose.from_words([]))
     (group,) = (line for line in lines if line.startswith("  q: "))
-    assert group.endswith("(pqn_vdn, qmix, qtran, vdn only)")
+    assert group.endswith("(pqn_vdn, qmix, qpd, qplex, qtran, vdn only)")
     said = {line.split("=")[0].strip(): line for line in lines if "=" in line}
-    assert said["q.mixing"].endswith("[qmix only]") and not said["q.lr"].endswith("]")
+    assert said["q.mixing"].endswith("[qmix, qpd only]") and not said["q.lr"].endswith("]")
     assert said["actor.hidden"].endswith("[every learner]")
     assert "int, at least 1" in said["q.mixing"] and "float, 0 to 1" in said["gamma"]

@@ -106,6 +106,19 @@ VALUE_BASED = SHARED | {
     "q.target_interval": 200,  # in episodes
 }
 QMIX = VALUE_BASED | {"q.mixing": 32, "q.hypernet": 64}
+QPLEX = VALUE_BASED | {
+    "q.hypernet": 64,
+    "q.heads": 4,
+    "q.depth": 1,
+}  # qplex_sc2: num_kernel, adv_hypernet_layers
+QPD = VALUE_BASED | {  # their run.py
+    "q.optimiser": "adam",  # the critic's; its agents have RMSprop
+    "q.max_grad_norm": 5.0,
+    "q.epsilon_final": 0.0,
+    "q.episodes": 1000,
+    "q.mixing": 64,  # dense_unit
+    "credit.points": 5,  # ig_step
+}
 PUBLISHED = {
     "seca": SECA,
     "coma_newarchi": HYPERNETWORK,
@@ -118,6 +131,8 @@ PUBLISHED = {
     "qmix": QMIX,
     "vdn": VALUE_BASED,
     "qtran": VALUE_BASED,
+    "qplex": QPLEX,
+    "qpd": QPD,
 }
 EASY = ("3m", "8m", "2s3z", "3s5z", "1c3s5z", "10m_vs_11m")  # SMAC's
 

@@ -6,7 +6,7 @@ ascend with adaptive entropy. Every learner's file tells its own update with the
 
 from dataclasses import replace
 from functools import partial
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -21,11 +21,13 @@ from seca_jax.algos.policy import Judgement, Objective, Samples
 from seca_jax.arrays import all_finite, alongside, in_chunks, masked_mean
 from seca_jax.config.schema import Config, CreditConfig
 from seca_jax.envs.base import Environment
-from seca_jax.experience.rollout import Rollout, Stream, collect_episodes, collect_stream, start_stream
+from seca_jax.experience import rollout as rollouts
+from seca_jax.experience.rollout import Rollout, Stream, start_stream
 from seca_jax.networks.agent import Agent, agent_input, initial_carry
 from seca_jax.types import Assess, Carry, Learner
 
 Log = dict[str, jax.Array]  # scalars by the names of the metrics
+State = TypeVar("State", bound=Any)  # any train state with params, stream, key, steps and updates
 METERED = 8  # credit is measured in one of so many environments
 
 
@@ -213,10 +215,10 @@ def collect(parts: Parts, state: TrainState, key: jax.Array) -> tuple[Stream | N
         action = jax.random.categorical(key, logits).astype(jnp.int32)
         return action, Carry(hidden, action), logits
 
-    if config.rollout == "stream":
-        return collect_stream(env, draw, state.params.actor, state.stream, key, config.window)
     fresh = fresh_carry(parts, config.num_envs)
-    return None, collect_episodes(env, draw, state.params.actor, fresh, key, config.num_envs)
+    return rollouts.collect(
+        env, draw, state.params.actor, state.stream, fresh, key, config.num_envs, config.window
+    )
 
 
 def td_targets(
@@ -369,9 +371,9 @@ def fit_actor(
 
 
 def finish(
-    state: TrainState, stream: Stream | None, key: jax.Array, rollout: Rollout, *logs: Log
-) -> tuple[TrainState, Log]:
-    """The next update's state, and this one's metrics."""
+    state: State, stream: Stream | None, key: jax.Array, rollout: Rollout, *logs: Log
+) -> tuple[State, Log]:
+    """The next update's state, and this one's metrics, of whoever learns from the batch just played."""
     metrics = rollout.totals()
     state = replace(
         state,

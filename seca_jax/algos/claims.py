@@ -170,7 +170,7 @@ def orders(
     found = {}
     for name in wanted:
         if name == RANDOM:
-            found[name] = jnp.argsort(jax.random.uniform(key, rollout.action.shape), axis=-1)
+            found[name] = order.at_random(key, rollout.action.shape)
             continue
         found[name] = order.named(name, policy, action, contribution)
     return found

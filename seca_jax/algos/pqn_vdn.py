@@ -13,22 +13,27 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from seca_jax.algos.actor_critic import finish
 from seca_jax.algos.minibatches import descend, passes
 from seca_jax.algos.policy import Samples, samples
-from seca_jax.algos.q_learning import Log, Params, epsilon_at, explore, optimiser
-from seca_jax.arrays import all_finite, masked_mean
+from seca_jax.algos.q_learning import (
+    Log,
+    Params,
+    act,
+    epsilon_at,
+    explore,
+    fresh_carry,
+    look,
+    optimiser,
+    rate_at,
+)
+from seca_jax.arrays import masked_mean
 from seca_jax.config.schema import Config
 from seca_jax.envs.base import Environment
+from seca_jax.experience import rollout as rollouts
 from seca_jax.experience.returns import td_lambda
-from seca_jax.experience.rollout import (
-    Rollout,
-    Stream,
-    collect_episodes,
-    collect_stream,
-    next_value,
-    start_stream,
-)
-from seca_jax.networks.agent import Agent, agent_input, apply, initial_carry, unroll
+from seca_jax.experience.rollout import Rollout, Stream, next_value, start_stream
+from seca_jax.networks.agent import Agent, agent_input, unroll
 from seca_jax.networks.mixers import value_of
 from seca_jax.types import Carry, Learner
 
@@ -66,24 +71,7 @@ def update(parts: Parts, state: TrainState) -> tuple[TrainState, Log]:
     # 3 Fit the agents to them, several passes in minibatches of environments.
     state, log = fit(parts, state, samples(rollout, targets), fit_key)
 
-    metrics = rollout.totals() | log | {"epsilon": epsilon}
-    state = replace(
-        state,
-        stream=stream,
-        key=next_key,
-        steps=state.steps + metrics["sum/steps"].astype(jnp.int32),
-        updates=state.updates + 1,
-    )
-    return state, {**metrics, "finite": all_finite((state.params, metrics))}
-
-
-def look(
-    parts: Parts, params: Params, carry: Carry, obs: jax.Array, avail: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """One step of the agents: (masked values [..., B, N, A], next hidden state [..., B, N, H])."""
-    x = agent_input(obs, carry.last_action, parts.env.num_actions)
-    hidden, q = apply(parts.agent, params.agent, carry.hidden, x, avail)
-    return q, hidden
+    return finish(state, stream, next_key, rollout, log, {"epsilon": epsilon})
 
 
 def collect(
@@ -99,10 +87,10 @@ def collect(
         action = explore(key, jnp.argmax(q, axis=-1), avail, epsilon).astype(jnp.int32)
         return action, Carry(hidden, action), q
 
-    if config.rollout == "stream":
-        return collect_stream(parts.env, draw, state.params, state.stream, key, config.window)
     fresh = fresh_carry(parts, config.num_envs)
-    return None, collect_episodes(parts.env, draw, state.params, fresh, key, config.num_envs)
+    return rollouts.collect(
+        parts.env, draw, state.params, state.stream, fresh, key, config.num_envs, config.window
+    )
 
 
 def q_lambda(parts: Parts, params: Params, rollout: Rollout) -> jax.Array:
@@ -131,9 +119,7 @@ def q_lambda(parts: Parts, params: Params, rollout: Rollout) -> jax.Array:
 def fit(parts: Parts, state: TrainState, batch: Samples, key: jax.Array) -> tuple[TrainState, Log]:
     """The agents' passes over the batch, towards the targets that are its ``data``."""
     config, agent = parts.config, parts.agent
-    lr: Any = config.q.lr
-    if config.lr_decay:
-        lr = optax.linear_schedule(lr, 0.0, config.total_steps)(state.steps)
+    lr = rate_at(config, state.steps)
 
     def loss(params: Params, part: Samples) -> tuple[jax.Array, Log]:
         hidden = part.hidden[0]
@@ -153,11 +139,6 @@ def fit(parts: Parts, state: TrainState, batch: Samples, key: jax.Array) -> tupl
     return replace(state, params=params, opt=opt), jax.tree.map(jnp.mean, log)
 
 
-def fresh_carry(parts: Parts, num_envs: int) -> Carry:
-    """What the agents remember at an episode's start."""
-    return initial_carry(num_envs, parts.env.num_agents, parts.config.actor.hidden)
-
-
 def init(parts: Parts, key: jax.Array) -> TrainState:
     """The state that training starts from."""
     config, env = parts.config, parts.env
@@ -171,23 +152,6 @@ def init(parts: Parts, key: jax.Array) -> TrainState:
     zero = jnp.zeros((), jnp.int32)
     opt: Any = parts.tx.init(params)  # type: ignore[arg-type]
     return TrainState(params, opt, stream, key, steps=zero, updates=zero)
-
-
-def act(
-    parts: Parts,
-    params: Params,
-    carry: Carry,
-    obs: jax.Array,
-    avail: jax.Array,
-    key: jax.Array,
-    greedy: bool,
-) -> tuple[jax.Array, Carry]:
-    """One decision of the team, see :class:`~seca_jax.types.Act`; not greedy explores as at the end."""
-    q, hidden = look(parts, params, carry, obs, avail)
-    action = jnp.argmax(q, axis=-1)
-    if not greedy:
-        action = explore(key, action, avail, parts.config.q.epsilon_final)
-    return action.astype(jnp.int32), Carry(hidden, action.astype(jnp.int32))
 
 
 def agent_of(config: Config, env: Environment) -> Agent:

@@ -1,4 +1,4 @@
-"""The phases of a value-based update, which QMIX, VDN and QTRAN go through.
+"""The phases of a value-based update, which QMIX, VDN, QTRAN, QPLEX and QPD go through.
 
 Whole episodes with epsilon-greedy agents go into the replay buffer, gradient steps on episodes drawn from
 it follow. What the agents' values have to do with the team's is each learner's own: its loss.
@@ -6,22 +6,23 @@ it follow. What the agents' values have to do with the team's is each learner's 
 
 from dataclasses import replace
 from functools import partial
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
 
-from seca_jax.arrays import all_finite
+from seca_jax.algos.minibatches import descend
+from seca_jax.arrays import all_finite, masked_mean
 from seca_jax.config.schema import Config
 from seca_jax.envs.base import Environment
 from seca_jax.experience import replay as replays
 from seca_jax.experience.replay import Batch, Replay
 from seca_jax.experience.rollout import Rollout, collect_episodes
-from seca_jax.networks.agent import MASKED, Agent, agent_input, initial_carry
-from seca_jax.networks.mixers import Utilities, unroll
-from seca_jax.types import Carry, Learner
+from seca_jax.networks.agent import MASKED, Agent, agent_input, apply, initial_carry
+from seca_jax.networks.mixers import Utilities, best_actions, unroll
+from seca_jax.types import Carry, Learner, View
 
 Log = dict[str, jax.Array]  # scalars by the names of the metrics
 
@@ -48,8 +49,8 @@ class Mixer(NamedTuple):
 
     Attributes:
         init: ``key -> parameters``.
-        apply: ``(parameters, q [..., N], state [..., S]) -> [...]``; QTRAN's reads more than the
-            agents' values, see :func:`seca_jax.algos.qtran.joint_q`.
+        apply: ``(parameters, q [..., N], state [..., S]) -> [...]``; those of QTRAN, QPLEX and QPD read
+            something else, see their files.
     """
 
     init: Callable[[jax.Array], Any]
@@ -65,6 +66,17 @@ class Parts(NamedTuple):
     mixer: Mixer
     replay: Replay
     tx: optax.GradientTransformation
+
+
+class Players(Protocol):
+    """What acting takes of a learner's parts, whether it replays or not."""
+
+    @property
+    def config(self) -> Config: ...
+    @property
+    def env(self) -> Environment: ...
+    @property
+    def agent(self) -> Agent: ...
 
 
 class Keys(NamedTuple):
@@ -89,6 +101,13 @@ def epsilon_at(config: Config, steps: jax.Array) -> jax.Array:
     """Share of random actions after ``steps`` environment steps: a ramp, then flat."""
     schedule = optax.linear_schedule(config.q.epsilon, config.q.epsilon_final, config.q.epsilon_steps)
     return jnp.asarray(schedule(steps))
+
+
+def rate_at(config: Config, steps: jax.Array) -> Any:
+    """Learning rate after ``steps`` environment steps."""
+    if not config.lr_decay:
+        return config.q.lr
+    return optax.linear_schedule(config.q.lr, 0.0, config.total_steps)(steps)
 
 
 def explore(key: jax.Array, greedy: jax.Array, avail: jax.Array, epsilon: jax.Array | float) -> jax.Array:
@@ -139,7 +158,7 @@ def learner(parts: Parts, update: Callable[[Parts, Any], tuple[Any, Log]]) -> Le
     )
 
 
-def fresh_carry(parts: Parts, num_envs: int) -> Carry:
+def fresh_carry(parts: Players, num_envs: int) -> Carry:
     """What the agents remember at an episode's start."""
     return initial_carry(num_envs, parts.env.num_agents, parts.config.actor.hidden)
 
@@ -163,18 +182,17 @@ def init(parts: Parts, key: jax.Array) -> TrainState:
     )
 
 
-def best(
-    parts: Parts, params: Params, carry: Carry, obs: jax.Array, avail: jax.Array
+def look(
+    parts: Players, params: Params, carry: Carry, obs: jax.Array, avail: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """(every agent's best available action [B, N], next hidden state [B, N, H])."""
+    """One step of the agents: (masked values [..., B, N, A], next hidden state [..., B, N, H])."""
     x = agent_input(obs, carry.last_action, parts.env.num_actions)
-    output: Any = parts.agent.apply(params.agent, carry.hidden, x, avail)
-    hidden, q = output
-    return jnp.argmax(q, axis=-1), hidden
+    hidden, q = apply(parts.agent, params.agent, carry.hidden, x, avail)
+    return q, hidden
 
 
 def act(
-    parts: Parts,
+    parts: Players,
     params: Params,
     carry: Carry,
     obs: jax.Array,
@@ -183,10 +201,43 @@ def act(
     greedy: bool,
 ) -> tuple[jax.Array, Carry]:
     """One decision of the team, see :class:`~seca_jax.types.Act`; not greedy explores as at the end."""
-    action, hidden = best(parts, params, carry, obs, avail)
+    q, hidden = look(parts, params, carry, obs, avail)
+    action = jnp.argmax(q, axis=-1)
     if not greedy:
         action = explore(key, action, avail, parts.config.q.epsilon_final)
     return action.astype(jnp.int32), Carry(hidden, action.astype(jnp.int32))
+
+
+def double_q(
+    team: Callable[[Any, jax.Array, jax.Array, View], jax.Array],
+    gamma: float,
+    params: Params,
+    target: Params,
+    own: Utilities,
+    judges: Utilities,
+    batch: Batch,
+) -> tuple[jax.Array, Log]:
+    """Double Q-learning of the team's value: mean squared one-step TD error.
+
+    Where the team's value is highest at the agents' own best actions, the target's maximum needs no search.
+
+    Args:
+        team: ``(mixer parameters, the agents' values [..., N, A], action [..., N], View) -> [...]``.
+        gamma: discount.
+        params: what is learned.
+        target: the target parameters.
+        own: of the learning agents, [T + 1, B, ...].
+        judges: of the target agents.
+        batch: replayed episodes.
+    """
+    now, after = jax.tree.map(lambda x: x[:-1], batch.view), jax.tree.map(lambda x: x[1:], batch.view)
+    chosen = team(params.mixer, own.q[:-1], batch.action, now)
+    # Double Q: the learning agents choose, the target agents judge.
+    choice = best_actions(own.q, batch.view.avail)[1:]
+    following = team(target.mixer, judges.q[1:], choice, after)
+    y = td_target(batch.reward, batch.terminated, following, gamma)
+    loss = masked_mean(jnp.square(chosen - jax.lax.stop_gradient(y)), batch.mask)
+    return loss, {"critic_loss": loss, "q": masked_mean(chosen, batch.mask)}
 
 
 # --- the phases ---------------------------------------------------------------------------------------
@@ -200,8 +251,8 @@ def collect(parts: Parts, state: TrainState, key: jax.Array) -> tuple[Any, Rollo
     def draw(
         params: Any, carry: Carry, obs: jax.Array, avail: jax.Array, key: jax.Array
     ) -> tuple[jax.Array, Carry, Any]:
-        action, hidden = best(parts, params, carry, obs, avail)
-        action = explore(key, action, avail, epsilon).astype(jnp.int32)
+        q, hidden = look(parts, params, carry, obs, avail)
+        action = explore(key, jnp.argmax(q, axis=-1), avail, epsilon).astype(jnp.int32)
         return action, Carry(hidden, action), ()
 
     fresh = fresh_carry(parts, num_envs)
@@ -211,10 +262,8 @@ def collect(parts: Parts, state: TrainState, key: jax.Array) -> tuple[Any, Rollo
 
 def fit(parts: Parts, state: TrainState, memory: Any, loss: Loss, key: jax.Array) -> tuple[TrainState, Log]:
     """Gradient steps of agents and mixer down ``loss``, each on a batch of episodes from the buffer."""
-    config, replay, agent = parts.config, parts.replay, parts.agent
-    lr: Any = config.q.lr
-    if config.lr_decay:
-        lr = optax.linear_schedule(lr, 0.0, config.total_steps)(state.steps)
+    replay, agent = parts.replay, parts.agent
+    lr = rate_at(parts.config, state.steps)
 
     def gradient_of(params: Any, batch: Batch) -> tuple[Any, Log]:
         judges = unroll(agent, state.target.agent, batch.view.obs, batch.last_action)
@@ -229,11 +278,9 @@ def fit(parts: Parts, state: TrainState, memory: Any, loss: Loss, key: jax.Array
         params, opt = learned
         episodes = replay.sample(memory, key)
         gradient, log = replay.seen(lambda batch: gradient_of(params, batch), episodes)
-        change, opt = parts.tx.update(gradient, opt, params)
-        params = optax.apply_updates(params, jax.tree.map(lambda c: -lr * c, change))
-        return (params, opt), {**log, "grad_norm": optax.tree.norm(gradient)}
+        return descend(parts.tx, gradient, opt, params, lr), {**log, "grad_norm": optax.tree.norm(gradient)}
 
-    keys = jax.random.split(key, config.q.updates)
+    keys = jax.random.split(key, parts.config.q.updates)
     (params, opt), log = jax.lax.scan(step, (state.params, state.opt), keys)
     return replace(state, params=params, opt=opt), jax.tree.map(jnp.mean, log)
 

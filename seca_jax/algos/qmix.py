@@ -15,17 +15,16 @@ from seca_jax.algos.q_learning import (
     TrainState,
     assemble,
     collect,
+    double_q,
     finish,
     fit,
     learner,
-    td_target,
 )
-from seca_jax.arrays import masked_mean
 from seca_jax.config.schema import Config
 from seca_jax.envs.base import Environment
 from seca_jax.experience.replay import Batch
-from seca_jax.networks.mixers import QMixer, Utilities, best_actions, value_of
-from seca_jax.types import Learner
+from seca_jax.networks.mixers import QMixer, Utilities, value_of
+from seca_jax.types import Learner, View
 
 
 def update(parts: Parts, state: TrainState) -> tuple[TrainState, Log]:
@@ -53,26 +52,17 @@ def double_q_loss(
 ) -> tuple[jax.Array, Log]:
     """Double Q-learning of a mix of the agents' values: mean squared one-step TD error.
 
-    Where the mix is monotonic in every agent's value, the agents' own best actions are the best joint
-    action, so the target's maximum needs no search.
+    The mix is monotonic in every agent's value, so that the agents' own best actions are the best joint one.
 
     Args:
         mix: ``(mixer parameters, q [..., N], state [..., S]) -> [...]``.
-        gamma: discount.
-        params: what is learned.
-        target: the target parameters.
-        own: of the learning agents, [T + 1, B, ...].
-        judges: of the target agents.
-        batch: replayed episodes.
+        gamma: and what follows: see :func:`~seca_jax.algos.q_learning.double_q`.
     """
-    chosen = mix(params.mixer, value_of(own.q[:-1], batch.action), batch.view.state[:-1])
-    # Double Q: the learning agents choose, the target agents judge.
-    choice = best_actions(own.q, batch.view.avail)[1:]
-    following = mix(target.mixer, value_of(judges.q[1:], choice), batch.view.state[1:])
-    y = td_target(batch.reward, batch.terminated, following, gamma)
-    error = chosen - jax.lax.stop_gradient(y)
-    loss = masked_mean(jnp.square(error), batch.mask)
-    return loss, {"critic_loss": loss, "q": masked_mean(chosen, batch.mask)}
+
+    def team(mixer: Any, q: jax.Array, action: jax.Array, view: View) -> jax.Array:
+        return mix(mixer, value_of(q, action), view.state)
+
+    return double_q(team, gamma, params, target, own, judges, batch)
 
 
 def mixer_of(config: Config, env: Environment) -> Mixer:

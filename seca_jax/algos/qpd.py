@@ -118,10 +118,7 @@ def path_loss(
 def critic_of(config: Config, env: Environment) -> Mixer:
     """The central Q, in the place of what mixes other learners' values."""
     network = ChannelCritic(config.q.mixing)
-
-    def apply(params: Any, x: jax.Array) -> jax.Array:
-        value: Any = network.apply(params, x)
-        return value
+    apply: Any = network.apply
 
     def init(key: jax.Array) -> Any:
         obs = jnp.zeros((1, env.num_agents, env.obs_size))

@@ -15,17 +15,16 @@ from seca_jax.algos.q_learning import (
     TrainState,
     assemble,
     collect,
+    double_q,
     finish,
     fit,
     learner,
-    td_target,
 )
-from seca_jax.arrays import masked_mean
 from seca_jax.config.schema import Config
 from seca_jax.envs.base import Environment
 from seca_jax.experience.replay import Batch
 from seca_jax.networks.mixers import DuplexMixer, Utilities, best_actions, value_of
-from seca_jax.types import Learner
+from seca_jax.types import Learner, View
 
 
 def update(parts: Parts, state: TrainState) -> tuple[TrainState, Log]:
@@ -55,26 +54,14 @@ def duplex_loss(
 
     Args:
         mix: of :func:`mixer_of`.
-        gamma: discount.
-        params: what is learned.
-        target: the target parameters.
-        own: of the learning agents, [T + 1, B, ...].
-        judges: of the target agents.
-        batch: replayed episodes.
+        gamma: and what follows: see :func:`~seca_jax.algos.q_learning.double_q`.
     """
-    avail, state, num_actions = batch.view.avail, batch.view.state, own.q.shape[-1]
 
-    def team(mixer: Any, q: jax.Array, avail: jax.Array, action: jax.Array, state: jax.Array) -> jax.Array:
-        best = value_of(q, best_actions(q, avail))
-        return mix(mixer, value_of(q, action), best, jax.nn.one_hot(action, num_actions), state)
+    def team(mixer: Any, q: jax.Array, action: jax.Array, view: View) -> jax.Array:
+        best = value_of(q, best_actions(q, view.avail))
+        return mix(mixer, value_of(q, action), best, jax.nn.one_hot(action, q.shape[-1]), view.state)
 
-    chosen = team(params.mixer, own.q[:-1], avail[:-1], batch.action, state[:-1])
-    # Double Q: the learning agents choose, the target agents judge.
-    choice = best_actions(own.q, avail)[1:]
-    following = team(target.mixer, judges.q[1:], avail[1:], choice, state[1:])
-    y = td_target(batch.reward, batch.terminated, following, gamma)
-    loss = masked_mean(jnp.square(chosen - jax.lax.stop_gradient(y)), batch.mask)
-    return loss, {"critic_loss": loss, "q": masked_mean(chosen, batch.mask)}
+    return double_q(team, gamma, params, target, own, judges, batch)
 
 
 def mixer_of(config: Config, env: Environment) -> Mixer:

@@ -36,6 +36,11 @@ def fixed(policy: jax.Array) -> jax.Array:
     return jnp.broadcast_to(jnp.arange(policy.shape[-2]), policy.shape[:-1])
 
 
+def at_random(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Drawn uniformly, every one by itself: ``shape`` is [..., N]."""
+    return jnp.argsort(jax.random.uniform(key, shape), axis=-1)
+
+
 def stages(age: jax.Array, episode: jax.Array, length: int | None) -> jax.Array:
     """Label of the stage each step belongs to.
 

@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 
 from seca_jax.credit.advantage import ranks
+from seca_jax.credit.order import at_random
 
 
 def random_orders(key: jax.Array, lead: tuple[int, ...], samples: int, num_agents: int) -> jax.Array:
     """Orders drawn uniformly and independently: [*lead, samples, N] agent indices."""
-    return jnp.argsort(jax.random.uniform(key, (*lead, samples, num_agents)), axis=-1)
+    return at_random(key, (*lead, samples, num_agents))
 
 
 def predecessors(order: jax.Array) -> jax.Array:

@@ -230,6 +230,25 @@ def play_episodes(
     return notes
 
 
+def collect(
+    env: Environment,
+    policy: Policy,
+    params: Any,
+    stream: Stream | None,
+    fresh: Any,
+    key: jax.Array,
+    num_envs: int,
+    length: int,
+) -> tuple[Stream | None, Rollout]:
+    """The stream's next ``length`` steps, or whole episodes of ``num_envs`` environments where there is none.
+
+    ``fresh`` is the agents' Carry at an episode's start; the stream has its own.
+    """
+    if stream is None:
+        return None, collect_episodes(env, policy, params, fresh, key, num_envs)
+    return collect_stream(env, policy, params, stream, key, length)
+
+
 def collect_episodes(
     env: Environment, policy: Policy, params: Any, carry: Any, key: jax.Array, num_envs: int
 ) -> Rollout:

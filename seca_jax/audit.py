@@ -34,6 +34,8 @@ RANDOM = "random"
 
 @dataclass(frozen=True)
 class Options:
+    """Keys of the command line, beside a bare directory."""
+
     run: str = key("", "directory of the run (required); the directory alone will do", path=True)
     states: int = key(
         256, "moments at which credit is examined, drawn from what the policies live through", low=2
@@ -154,6 +156,7 @@ class Parts:
         draft.replace(self._path(number))
 
     def clear(self) -> None:
+        """Deletes all parts."""
         shutil.rmtree(self.directory, ignore_errors=True)
 
 

@@ -38,6 +38,8 @@ WIDTH = 124  # characters of the table
 
 @dataclass(frozen=True)
 class Options:
+    """Keys of the command line that are not a run's."""
+
     what: str = key(
         "all", "env (both simulators side by side), rollout, train, or all", choices=(*WHATS, "all")
     )

@@ -30,6 +30,8 @@ SUFFIXES = {"gif": (".gif",), "plot": (".png", ".svg", ".pdf")}  # what can be d
 
 @dataclass(frozen=True)
 class Options:
+    """Keys of the command line, beside a bare directory."""
+
     run: str = key("", "directory of the run (required); the directory alone will do", path=True)
     episodes: int = key(128, "whole greedy episodes of each seed", low=1)
     json: str = key("", "file for the numbers; unless given, <run>/evaluation.json", path=True)

@@ -30,6 +30,8 @@ MAKER = "python -m seca_jax.report"
 
 @dataclass(frozen=True)
 class Options:
+    """Keys of the command line, beside bare directories."""
+
     run: str = key(
         "", "directory of a run (required); the directory alone will do; several are compared", path=True
     )

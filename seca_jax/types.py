@@ -81,18 +81,24 @@ class State(Protocol):
 
 
 class Init(Protocol):
+    """How a train state begins."""
+
     def __call__(self, key: jax.Array) -> State:
         """The train state that training starts from."""
         ...
 
 
 class TrainStep(Protocol):
+    """How a train state goes on."""
+
     def __call__(self, state: Any, /) -> tuple[Any, dict[str, jax.Array]]:
         """One update: (next train state, metrics), see :class:`Learner`."""
         ...
 
 
 class Act(Protocol):
+    """How the team decides."""
+
     def __call__(
         self, params: Any, carry: Carry, obs: jax.Array, avail: jax.Array, key: jax.Array, greedy: bool
     ) -> tuple[jax.Array, Carry]:
@@ -113,12 +119,16 @@ class Act(Protocol):
 
 
 class InitialCarry(Protocol):
+    """What the team starts an episode with."""
+
     def __call__(self, num_envs: int) -> Carry:
         """What the agents of ``num_envs`` fresh episodes remember."""
         ...
 
 
 class Assess(Protocol):
+    """How credit is told, for pictures."""
+
     def __call__(self, params: Any, rollout: "Rollout") -> Assessment:
         """Order and contributions over one whole episode, leaves [T, 1, ...], as training would see it."""
         ...

@@ -33,12 +33,16 @@ METERED = 8  # credit is measured in one of so many environments
 
 @struct.dataclass
 class Params:
+    """Every network's parameters, the target critic's apart."""
+
     actor: Any
     critic: Any
 
 
 @struct.dataclass
 class TrainState:
+    """All that changes while an actor and its critic learn; what a checkpoint holds."""
+
     params: Params
     target: Any  # the critic's target parameters
     actor_opt: Any

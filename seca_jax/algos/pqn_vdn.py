@@ -40,6 +40,8 @@ from seca_jax.types import Carry, Learner
 
 @struct.dataclass
 class TrainState:
+    """All that changes while PQN-VDN learns: no target, no replay buffer."""
+
     params: Params
     opt: Any
     stream: Any  # environments between two windows; None where rollouts are whole episodes

@@ -29,12 +29,16 @@ Log = dict[str, jax.Array]  # scalars by the names of the metrics
 
 @struct.dataclass
 class Params:
+    """Every network's parameters; a target network has the same."""
+
     agent: Any
     mixer: Any  # of whatever makes up the team's value from the agents'; may be empty
 
 
 @struct.dataclass
 class TrainState:
+    """All that changes while a value-based learner learns; what a checkpoint holds."""
+
     params: Params
     target: Params
     opt: Any
@@ -72,11 +76,19 @@ class Players(Protocol):
     """What acting takes of a learner's parts, whether it replays or not."""
 
     @property
-    def config(self) -> Config: ...
+    def config(self) -> Config:
+        """The run's keys."""
+        ...
+
     @property
-    def env(self) -> Environment: ...
+    def env(self) -> Environment:
+        """What the agents play in."""
+        ...
+
     @property
-    def agent(self) -> Agent: ...
+    def agent(self) -> Agent:
+        """The network that all agents share."""
+        ...
 
 
 class Keys(NamedTuple):

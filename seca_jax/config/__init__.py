@@ -1,0 +1,1 @@
+"""A run's keys: declared, composed from presets and words, checked, frozen."""

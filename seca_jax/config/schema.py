@@ -44,6 +44,8 @@ def group(cls: type, doc: str) -> Any:
 
 @dataclass(frozen=True)
 class EnvConfig:
+    """``env.*``: how a battle is simulated and what of it is seen."""
+
     backend: str = key(
         "core",
         "simulator of SMAX battles: core (ours, batched) or upstream (jaxmarl's)",
@@ -74,6 +76,8 @@ class EnvConfig:
 
 @dataclass(frozen=True)
 class ActorConfig:
+    """``actor.*``: the agents' network and how it ascends."""
+
     hidden: int = key(64, "width of the agent's dense layer and GRU", low=1)
     lr: float = key(3e-3, "Adam learning rate of the actor", above=0)
     max_grad_norm: float = key(10.0, "global-norm clip of the actor's gradient", above=0)
@@ -97,6 +101,8 @@ class ActorConfig:
 
 @dataclass(frozen=True)
 class CriticConfig:
+    """``critic.*``: the critic's network and what it is fitted to."""
+
     lr: float = key(1e-3, "Adam learning rate of the critic", above=0)
     max_grad_norm: float = key(10.0, "global-norm clip of the critic's gradient", above=0)
     mixing: int = key(64, "width of the mixing layer that the hypernetwork feeds", low=1)
@@ -120,6 +126,8 @@ class CriticConfig:
 
 @dataclass(frozen=True)
 class ValueConfig:
+    """``value.*``: how MAPPO and IPPO fit V."""
+
     norm: bool = key(False, "fit V in standard deviations from the mean of all returns so far")
     huber: float = key(
         0.0, "errors of V beyond it count linearly, in standard deviations under value.norm; 0: none", low=0
@@ -133,6 +141,8 @@ class ValueConfig:
 
 @dataclass(frozen=True)
 class CreditConfig:
+    """``credit.*``: who is assessed first, and what makes up an advantage."""
+
     order: str = key(
         "ig-episode",
         f"who is first: {orders.ALLOWED}; a window orders by its part of an episode",
@@ -163,6 +173,8 @@ class CreditConfig:
 
 @dataclass(frozen=True)
 class ShapleyConfig:
+    """``shapley.*``: SQDDPG's coalitions."""
+
     samples: int = key(
         3, "orders of the agents drawn at every step, whose coalitions are averaged over", low=1
     )
@@ -170,6 +182,8 @@ class ShapleyConfig:
 
 @dataclass(frozen=True)
 class QConfig:
+    """``q.*``: the value-based learners' networks, exploration and replay."""
+
     lr: float = key(1e-3, "learning rate of agents and mixer", above=0)
     optimiser: str = key(
         "adam", "adam, radam (PQN's) or rmsprop (PyMARL's)", choices=("adam", "radam", "rmsprop")
@@ -191,6 +205,8 @@ class QConfig:
 
 @dataclass(frozen=True)
 class EvalConfig:
+    """``eval.*``: greedy evaluation while training."""
+
     interval: int = key(
         100_000, "environment steps of one seed between evaluations, rounded to whole lines of the log", low=1
     )
@@ -199,6 +215,8 @@ class EvalConfig:
 
 @dataclass(frozen=True)
 class LogConfig:
+    """``log.*``: how often numbers are written, and what the terminal shows."""
+
     interval: int = key(
         20_000,
         "environment steps of one seed between lines of metrics.jsonl, at most eval.interval; whole updates",
@@ -209,6 +227,8 @@ class LogConfig:
 
 @dataclass(frozen=True)
 class CheckpointConfig:
+    """``checkpoint.*``: how often the whole state is saved, and how much of it stays."""
+
     interval: int = key(
         500_000,
         "environment steps of one seed between checkpoints; one is always saved at the start and at the end",
@@ -220,6 +240,8 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class WandbConfig:
+    """``wandb.*``: where Weights & Biases sends a run."""
+
     mode: str = key("offline", "offline, online or disabled", choices=("offline", "online", "disabled"))
     project: str = key("seca_jax", "W&B project")
     entity: str = key("", "W&B entity; empty: your default")
@@ -228,6 +250,8 @@ class WandbConfig:
 
 @dataclass(frozen=True)
 class Config:
+    """Every key of a training run: the only place where a key has its default, meaning and limits."""
+
     map: str = key("3m", "SMAX map, particle task or probe game")
     algo: str = key("seca", "learner")
     preset: str = key(

@@ -1,0 +1,1 @@
+"""Who deserves what: orders of assessment, path attribution, advantages. One equation a function."""

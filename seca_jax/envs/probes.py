@@ -43,6 +43,8 @@ class Game(NamedTuple):
 
 
 class ProbeState(NamedTuple):
+    """A batch of games, each at its own time."""
+
     private: jax.Array  # [B, N, P]
     first: jax.Array  # [B, N] int32, joint action of the first step
     time: jax.Array  # [B] int32

@@ -1,0 +1,1 @@
+"""What environments and policies make together: rollouts, replay, returns."""

@@ -1,0 +1,1 @@
+"""What learners compute with: agents, the critic f(s; v), mixers."""

@@ -114,6 +114,14 @@ class Saver:
         report: Callable[[str], None],
         minutes: float = math.inf,
     ) -> None:
+        """Takes over the checkpoints that ``run_dir`` has.
+
+        Args:
+            run_dir: directory of the run.
+            keep: newest checkpoints kept.
+            report: is told in a line what could not be saved.
+            minutes: after so many since the last one a checkpoint is due, whatever its step.
+        """
         self.directory = Path(run_dir) / runs.CHECKPOINTS
         self._keep = keep
         self._report = report

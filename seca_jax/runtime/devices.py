@@ -78,6 +78,7 @@ class SeedAxis:
     """
 
     def __init__(self, devices: list[Device], seeds: int) -> None:
+        """``devices`` beyond one a seed are left alone."""
         devices = devices[:seeds]
         self._seeds, self.rows = seeds, -(-seeds // len(devices)) * len(devices)
         self._mesh = Mesh(np.array(devices), ("seed",))

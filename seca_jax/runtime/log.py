@@ -18,25 +18,31 @@ class Lasting:
     """A stream whose reader may leave: what cannot be written then is lost, and nobody is told."""
 
     def __init__(self, stream: TextIO) -> None:
+        """``stream``: where the text goes while there is a reader."""
         self._stream = stream
 
     def write(self, text: str) -> int:
+        """Characters of ``text``, whether they could be written or not."""
         with contextlib.suppress(OSError, ValueError):  # ValueError: it has been closed
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
+        """Flushes what can be."""
         with contextlib.suppress(OSError, ValueError):
             self._stream.flush()
 
     def isatty(self) -> bool:
+        """Whether the stream is a terminal."""
         return self._stream.isatty()
 
     def fileno(self) -> int:
+        """The stream's file descriptor."""
         return self._stream.fileno()
 
     @property
-    def encoding(self) -> str:  # rich asks for it, to choose what it can draw
+    def encoding(self) -> str:
+        """The stream's; rich asks for it, to choose what it can draw."""
         return self._stream.encoding
 
 
@@ -47,6 +53,7 @@ class Terminal:
     """
 
     def __init__(self, total_steps: int, progress: bool) -> None:
+        """``total_steps``: of one seed, the end of the bar."""
         self._out = Console(file=cast(TextIO, Lasting(sys.stdout)), highlight=False, soft_wrap=True)
         self._err = Console(file=cast(TextIO, Lasting(sys.stderr)), highlight=False, soft_wrap=True)
         self._bar: Progress | None = None
@@ -124,6 +131,7 @@ class MetricsFile:
     """metrics.jsonl: one write per log point; what a full disk refuses is kept and tried again."""
 
     def __init__(self, run_dir: str | os.PathLike, terminal: Terminal) -> None:
+        """``terminal`` is warned of what the file refuses."""
         self._path = Path(run_dir) / runs.METRICS
         self._terminal = terminal
         self._unwritten = b""

@@ -62,6 +62,7 @@ class Reporter:
     """Log points: into metrics.jsonl, W&B, the terminal and, now and then, curves.png."""
 
     def __init__(self, config: Config, run_dir: str | Path, terminal: Terminal, wandb: Wandb) -> None:
+        """The clock of ``wall_s`` starts here."""
         self._metrics = MetricsFile(run_dir, terminal)
         self._run_dir, self._terminal, self._wandb = run_dir, terminal, wandb
         self._title = f"{config.algo} on {config.map}"
@@ -103,6 +104,7 @@ class Pace:
     """How fast updates are: how many of them make a slice, and when training will end."""
 
     def __init__(self, config: Config, program: Program, terminal: Terminal) -> None:
+        """Nothing is measured yet: the first slice is one update."""
         self._total, self._update_steps, self._terminal = config.total_steps, program.update_steps, terminal
         self._updates = 1  # of the next slice
         self._seconds, self._steps = 0.0, 0  # of all slices so far, and of all seeds in them

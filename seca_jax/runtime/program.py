@@ -97,6 +97,11 @@ class Program:
     """
 
     def __init__(self, config: Config, env: Environment, learner: Learner, devices: list) -> None:
+        """Traces the initial state; a function is compiled when it is called first.
+
+        Raises:
+            ValueError: the train state has an empty array.
+        """
         self.seeds = np.arange(config.seed, config.seed + config.seeds)
         axis = SeedAxis(devices, config.seeds)
         self.place, self.fetch = axis.place, axis.fetch

@@ -33,6 +33,19 @@ class Wandb:
         config: dict[str, Any],
         terminal: Terminal,
     ) -> None:
+        """Starts the runs, unless ``mode`` is disabled; a failure is told to ``terminal``.
+
+        Args:
+            run_dir: where W&B keeps its files.
+            mode: offline, online or disabled.
+            project: W&B project.
+            entity: W&B entity; empty: the user's default.
+            group: what the seeds' runs are grouped under.
+            run_id: beginning of every W&B run's id, which the seed completes.
+            seeds: numbers of the seeds.
+            config: by key, what W&B shows as the run's configuration.
+            terminal: is warned of what breaks.
+        """
         self._terminal = terminal
         self._runs: dict[int, Any] = {}
         if mode == "disabled":

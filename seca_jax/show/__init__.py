@@ -1,0 +1,1 @@
+"""What people look at: curves, films, pictures of credit, the report page."""

@@ -1,0 +1,1 @@
+"""SMAX battles, batched: the core's rules, units, observations and scenarios."""

@@ -1,0 +1,1 @@
+"""The report: one HTML file that carries everything and loads nothing."""

@@ -38,6 +38,7 @@ class Run(NamedTuple):
 
     @property
     def title(self) -> str:
+        """Map and learner."""
         return f"{self.config['map']}, {self.config['algo']}"
 
     @property

@@ -1,7 +1,7 @@
 """Environments by name. Importing this module costs nothing: no JAX work, no jaxmarl."""
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from seca_jax.envs.registry import TASKS, names
 from seca_jax.envs.smax.scenarios import SCENARIOS
@@ -9,8 +9,25 @@ from seca_jax.envs.smax.scenarios import SCENARIOS
 if TYPE_CHECKING:
     from seca_jax.config.schema import Config
     from seca_jax.envs.base import Environment
+    from seca_jax.envs.jaxmarl import HeuristicEnemySMAX
 
-__all__ = ["make", "names"]
+__all__ = ["jaxmarl_api", "make", "names"]
+
+
+def jaxmarl_api(map_name: str, **options: Any) -> "HeuristicEnemySMAX":
+    """A SMAX map with jaxmarl's own interface, for scripts that were written for jaxmarl.
+
+    Args:
+        map_name: any SMAX map, those that jaxmarl lacks too.
+        **options: of :class:`~seca_jax.envs.jaxmarl.HeuristicEnemySMAX`.
+
+    Raises:
+        ValueError: no such map, or an option's value that the core does not have.
+    """
+    from seca_jax.envs import jaxmarl
+    from seca_jax.envs.smax.core import scenario_named
+
+    return jaxmarl.HeuristicEnemySMAX(scenario=scenario_named(map_name), **options)
 
 
 def make(config: "Config") -> "Environment":

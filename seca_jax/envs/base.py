@@ -61,6 +61,26 @@ def each(key: jax.Array, num_envs: int) -> jax.Array:
     return key if key.ndim else jax.random.split(key, num_envs)
 
 
+def split(key: jax.Array, num: int = 2) -> jax.Array:
+    """``num`` keys out of one, ``[num]``, or out of each of [B] keys, ``[num, B]``."""
+    if key.ndim:
+        return jax.vmap(lambda own: jax.random.split(own, num), out_axes=1)(key)
+    return jax.random.split(key, num)
+
+
+def draw(
+    kind: Callable[[jax.Array, tuple[int, ...]], jax.Array],
+    key: jax.Array,
+    shape: tuple[int, ...],
+    num_envs: int,
+) -> jax.Array:
+    """``kind(key, shape)`` for every environment, ``[*shape, B]``: in one wide draw from one key, or from
+    [B] keys in one draw for each."""
+    if key.ndim:
+        return jax.vmap(lambda own: kind(own, shape), out_axes=-1)(key)
+    return kind(key, (*shape, num_envs))
+
+
 def batch_axes(env: Environment) -> Any:
     """Where the batch is in every leaf of the environment's state: a tree like it, of axis numbers."""
     # The layout is the environment's own business, so look where its shapes follow the batch's size.

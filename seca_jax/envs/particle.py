@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from seca_jax.arrays import select_rows
-from seca_jax.envs.base import Environment, each
+from seca_jax.envs.base import Environment, each, split
 from seca_jax.envs.quietly import jaxmarl
 from seca_jax.types import Outcome, View
 
@@ -102,7 +102,6 @@ def make(name: str) -> Environment:
         )
 
     def step(key: jax.Array, states: Any, action: jax.Array) -> tuple[Any, Outcome]:
-        split = jax.vmap(jax.random.split, out_axes=1) if key.ndim else jax.random.split
         others_key, key = split(key)
         num_envs = action.shape[0]
         joint = {agent: action[:, i] for i, agent in enumerate(team)} | task.others(others_key, num_envs)

@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 
 from seca_jax.arrays import num_chunks
-from seca_jax.envs.base import Environment
+from seca_jax.envs.base import Environment, draw
 from seca_jax.envs.smax import observation as views
 from seca_jax.envs.smax import opponent as heuristic
 from seca_jax.envs.smax import physics, spawn
 from seca_jax.envs.smax.battle import DT, Battle, Noise, State, figure, make_battle
 from seca_jax.envs.smax.frame import Frame
-from seca_jax.envs.smax.scenarios import SCENARIOS, max_steps
+from seca_jax.envs.smax.scenarios import SCENARIOS, Scenario, max_steps
 from seca_jax.types import Outcome, View
 
 OBSERVATIONS = ("unit_list", "conic")
@@ -27,16 +27,10 @@ PAIRS = {"cpu": 2**21}
 
 
 def draw_noise(battle: Battle, key: jax.Array, num_envs: int, *, aim: bool) -> Noise:
-    """Every random number of one step for ``num_envs`` battles, in one wide draw.
-
-    Or, from [B] keys, in one draw for each battle.
-    """
+    """Every random number of one step for ``num_envs`` battles, from one key or from [B] of them."""
     num_units, num_enemies = battle.num_units, battle.num_enemies
     rows = num_units + num_enemies * (2 if aim else 1)
-    if key.ndim:
-        uniform = jax.vmap(lambda own: jax.random.uniform(own, (rows,)), out_axes=-1)(key)
-    else:
-        uniform = jax.random.uniform(key, (rows, num_envs))
+    uniform = draw(jax.random.uniform, key, (rows,), num_envs)
     last = num_units + num_enemies
     return Noise(
         cooldown=(uniform[:num_units] * (3 * DT) - DT)[None],
@@ -116,9 +110,22 @@ def frame(battle: Battle, state: State) -> Frame:
     )
 
 
-def _check(name: str, value: str, allowed: tuple[str, ...]) -> None:
+def check(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise ValueError(f"{name}={value!r}: expected one of {', '.join(allowed)}")
+
+
+def scenario_named(map_name: str) -> Scenario:
+    """The map.
+
+    Raises:
+        ValueError: no such map.
+    """
+    if map_name not in SCENARIOS:
+        close = difflib.get_close_matches(map_name, SCENARIOS, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"unknown SMAX map {map_name!r}{hint} (maps: {', '.join(SCENARIOS)})")
+    return SCENARIOS[map_name]
 
 
 def make(
@@ -137,15 +144,11 @@ def make(
     Raises:
         ValueError: an unknown map or an unknown value of an option.
     """
-    if map_name not in SCENARIOS:
-        close = difflib.get_close_matches(map_name, SCENARIOS, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"unknown SMAX map {map_name!r}{hint} (maps: {', '.join(SCENARIOS)})")
-    _check("env.observation", observation, OBSERVATIONS)
-    _check("env.state", state, STATES)
-    _check("env.opponent", opponent, OPPONENTS)
-    _check("env.time_limit", time_limit, TIME_LIMITS)
-    scenario = SCENARIOS[map_name]
+    scenario = scenario_named(map_name)
+    check("env.observation", observation, OBSERVATIONS)
+    check("env.state", state, STATES)
+    check("env.opponent", opponent, OPPONENTS)
+    check("env.time_limit", time_limit, TIME_LIMITS)
     battle = make_battle(scenario, max_steps(scenario, time_limit))
     observe = views.conic if observation == "conic" else views.unit_list
     obs_size, state_size = views.sizes(battle, observation)

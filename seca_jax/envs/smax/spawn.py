@@ -1,9 +1,12 @@
 """How battles begin: positions, unit types and the first push (jaxmarl's ``SMAX.reset``)."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from seca_jax.envs.base import draw, split
 from seca_jax.envs.smax.battle import MAP_SIZE, STOP, Battle, State, figure
 from seca_jax.envs.smax.physics import Body, push, stay_off
 from seca_jax.envs.smax.units import ENERGY_START
@@ -11,27 +14,38 @@ from seca_jax.envs.smax.units import ENERGY_START
 CORNERS = np.array([[0.0, 0.0], [0.0, MAP_SIZE], [MAP_SIZE, 0.0], [MAP_SIZE, MAP_SIZE]], np.float32)
 
 
+def _spread(battle: Battle, key: jax.Array, num_envs: int) -> jax.Array:
+    """Everybody's distance from the middle of its group, ``[2, U, B]`` cells."""
+    most = battle.scenario.start.spread
+    uniform = functools.partial(jax.random.uniform, minval=-most, maxval=most)
+    return draw(uniform, key, (2, battle.num_units), num_envs)
+
+
 def _lines(battle: Battle, key: jax.Array, num_envs: int) -> jax.Array:
     """Teams face each other across the map, ``[2, U, B]``: SMAC's maps."""
     start = battle.scenario.start
     places = [start.ally] * battle.num_allies + [start.enemy] * battle.num_enemies
-    shape = (2, battle.num_units, num_envs)
-    spread = jax.random.uniform(key, shape, minval=-start.spread, maxval=start.spread)
+    spread = _spread(battle, key, num_envs)
     return jnp.asarray(np.array(places, np.float32).T[:, :, None] + spread)
+
+
+def _coin(key: jax.Array, num_envs: int) -> jax.Array:
+    """True for one battle in two, ``[B]``."""
+    return draw(lambda own, shape: jax.random.bernoulli(own, shape=shape), key, (), num_envs)
 
 
 def _surrounded(battle: Battle, key: jax.Array, num_envs: int) -> jax.Array:
     """One team (by the toss of a coin) in the centre, the other in up to four groups on the diagonals."""
-    coin_key, group_key, depth_key, spread_key = jax.random.split(key, 4)
-    shape, most = (2, battle.num_units, num_envs), battle.scenario.start.spread
-    spread = jax.random.uniform(spread_key, shape, minval=-most, maxval=most)
-    group = jax.random.randint(group_key, (battle.num_units, num_envs), 0, 4)
-    depth = jax.random.uniform(depth_key, (4, num_envs))  # 0 in the corner, 1 in the centre
+    coin_key, group_key, depth_key, spread_key = split(key, 4)
+    spread = _spread(battle, spread_key, num_envs)
+    groups = functools.partial(jax.random.randint, minval=0, maxval=4)
+    group = draw(groups, group_key, (battle.num_units,), num_envs)
+    depth = draw(jax.random.uniform, depth_key, (4,), num_envs)  # 0 in the corner, 1 in the centre
     corner = CORNERS.T[:, :, None]
     places = depth * (MAP_SIZE / 2) + (1 - depth) * corner  # [2, 4, B]
     place = sum(jnp.where(group == index, places[:, index : index + 1], 0.0) for index in range(4))
     ally = np.arange(battle.num_units)[:, None] < battle.num_allies
-    inside = ally == jax.random.bernoulli(coin_key, shape=(num_envs,))
+    inside = ally == _coin(coin_key, num_envs)
     return jnp.where(inside, MAP_SIZE / 2, place) + spread
 
 
@@ -39,7 +53,7 @@ def _reflected(battle: Battle, key: jax.Array, num_envs: int) -> jax.Array:
     """Allies anywhere in the left half, enemies their mirror image; surplus enemies anywhere in theirs."""
     num_allies, num_enemies = battle.num_allies, battle.num_enemies
     scale = np.array([MAP_SIZE / 2, MAP_SIZE], np.float32)[:, None, None]
-    drawn = jax.random.uniform(key, (2, max(num_allies, num_enemies), num_envs)) * scale
+    drawn = draw(jax.random.uniform, key, (2, max(num_allies, num_enemies)), num_envs) * scale
     flip = np.array([-1.0, 1.0], np.float32)[:, None, None]
     offset = np.array([MAP_SIZE, 0.0], np.float32)[:, None, None]
     return jnp.concatenate([drawn[:, :num_allies], offset + flip * drawn[:, :num_enemies]], axis=1)
@@ -48,18 +62,19 @@ def _reflected(battle: Battle, key: jax.Array, num_envs: int) -> jax.Array:
 def _types(battle: Battle, key: jax.Array, num_envs: int) -> jax.Array:
     """SMACv2's types ``[U, B]``: enemies copy the allies; upstream's surplus enemies stay marines."""
     num_allies, num_enemies = battle.num_allies, battle.num_enemies
-    allies = jax.random.randint(key, (num_allies, num_envs), 0, battle.num_types, dtype=jnp.int32)
+    types = functools.partial(jax.random.randint, minval=0, maxval=battle.num_types, dtype=jnp.int32)
+    allies = draw(types, key, (num_allies,), num_envs)
     surplus = jnp.zeros((max(num_enemies - num_allies, 0), num_envs), jnp.int32)
     return jnp.concatenate([allies, allies[:num_enemies], surplus])
 
 
 def fresh(battle: Battle, key: jax.Array, num_envs: int) -> State:
-    """``num_envs`` battles at their start."""
+    """``num_envs`` battles at their start, from one key or from [B] of them."""
     unit_type = None
     if battle.scenario.random_start:
-        coin_key, surrounded_key, reflected_key, type_key = jax.random.split(key, 4)
+        coin_key, surrounded_key, reflected_key, type_key = split(key, 4)
         position = jnp.where(
-            jax.random.bernoulli(coin_key, shape=(num_envs,)),
+            _coin(coin_key, num_envs),
             _surrounded(battle, surrounded_key, num_envs),
             _reflected(battle, reflected_key, num_envs),
         )

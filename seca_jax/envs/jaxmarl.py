@@ -19,7 +19,7 @@ from seca_jax.envs.quietly import jaxmarl
 from seca_jax.envs.smax import battle as battles
 from seca_jax.envs.smax import core, spawn
 from seca_jax.envs.smax import observation as views
-from seca_jax.envs.smax.scenarios import SCENARIOS, UPSTREAM_MAX_STEPS, Scenario
+from seca_jax.envs.smax.scenarios import SCENARIOS, Scenario
 from seca_jax.envs.smax.units import MARINE
 
 Agents = dict[str, jax.Array]  # by agent, and under further names such as "world_state" and "__all__"
@@ -129,7 +129,9 @@ def _refuse(options: dict[str, Any]) -> None:
         if name not in known:
             raise TypeError(f"unknown option {name!r} of HeuristicEnemySMAX")
         if not np.array_equal(np.asarray(value), np.asarray(known[name].default)):
-            raise ValueError(f"{name}={value!r}: the core has jaxmarl's default only, {known[name].default!r}")
+            raise ValueError(
+                f"{name}={value!r}: the core has jaxmarl's default only, {known[name].default!r}"
+            )
 
 
 class HeuristicEnemySMAX:
@@ -280,7 +282,7 @@ class HeuristicEnemySMAX:
 
     def _told(self, found: Any) -> tuple[Agents, State, Agents, Agents, dict[str, Any]]:
         planes, seen, reward, dead, ended = found
-        rewards = {agent: reward for agent in self.agents}
+        rewards = dict.fromkeys(self.agents, reward)
         dones = {agent: dead[i] for i, agent in enumerate(self.agents)} | {"__all__": ended}
         return self._named(*seen), State(planes), rewards, dones, {}
 

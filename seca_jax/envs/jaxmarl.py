@@ -32,6 +32,11 @@ class State:
     planes: battles.State  # the core's, [U] or [E] of one battle each
 
     @property
+    def state(self) -> "State":
+        """Itself: jaxmarl keeps the battle one level deeper, beside its opponent's memory."""
+        return self
+
+    @property
     def unit_positions(self) -> jax.Array:
         """[U, 2] map cells."""
         return jnp.stack([self.planes.x, self.planes.y], axis=-1)

@@ -144,19 +144,6 @@ class HeuristicEnemySMAX:
 
     Observations, world state and rewards are in jaxmarl's units. Random numbers are drawn otherwise, so
     the same key gives another battle.
-
-    Args:
-        scenario: of :func:`map_name_to_scenario`, ours or jaxmarl's; None: marines.
-        num_allies: without a scenario.
-        num_enemies: without a scenario.
-        attack_mode: whom the opponent shoots, ``closest`` or ``random``.
-        observation_type: ``unit_list`` or ``conic``.
-        max_steps: as jaxmarl counts: the battle is over with the transition after these. None: the map's.
-        **options: jaxmarl's others, with their defaults.
-
-    Raises:
-        ValueError: an option's value that the core does not have.
-        TypeError: an option that jaxmarl does not have either.
     """
 
     def __init__(
@@ -170,6 +157,21 @@ class HeuristicEnemySMAX:
         max_steps: int | None = None,
         **options: Any,
     ) -> None:
+        """A map's environment.
+
+        Args:
+            scenario: of :func:`map_name_to_scenario`, ours or jaxmarl's; None: marines.
+            num_allies: without a scenario.
+            num_enemies: without a scenario.
+            attack_mode: whom the opponent shoots, ``closest`` or ``random``.
+            observation_type: ``unit_list`` or ``conic``.
+            max_steps: as jaxmarl counts: the battle is over with the transition after these. None: the map's.
+            **options: jaxmarl's others, with their defaults.
+
+        Raises:
+            ValueError: an option's value that the core does not have.
+            TypeError: an option that jaxmarl does not have either.
+        """
         core.check("attack_mode", attack_mode, core.OPPONENTS)
         core.check("observation_type", observation_type, core.OBSERVATIONS)
         _refuse(options)
@@ -287,7 +289,7 @@ class HeuristicEnemySMAX:
 
     def _told(self, found: Any) -> tuple[Agents, State, Agents, Agents, dict[str, Any]]:
         planes, seen, reward, dead, ended = found
-        rewards = dict.fromkeys(self.agents, reward)
+        rewards: Agents = {agent: reward for agent in self.agents}  # noqa: C420
         dones = {agent: dead[i] for i, agent in enumerate(self.agents)} | {"__all__": ended}
         return self._named(*seen), State(planes), rewards, dones, {}
 

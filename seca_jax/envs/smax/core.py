@@ -111,6 +111,7 @@ def frame(battle: Battle, state: State) -> Frame:
 
 
 def check(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Raise a ValueError that names the option unless its value is one of those allowed."""
     if value not in allowed:
         raise ValueError(f"{name}={value!r}: expected one of {', '.join(allowed)}")
 

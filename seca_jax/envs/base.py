@@ -56,14 +56,19 @@ class Environment:
     frame: Callable[[Any], Any] | None = None
 
 
+def _many(key: jax.Array) -> bool:
+    """Whether these are [B] keys and not one; jax.random.PRNGKey's kind has an axis more."""
+    return key.ndim > (0 if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else 1)
+
+
 def each(key: jax.Array, num_envs: int) -> jax.Array:
     """[B] keys, one for every environment: ``key`` itself if it is that already, else split."""
-    return key if key.ndim else jax.random.split(key, num_envs)
+    return key if _many(key) else jax.random.split(key, num_envs)
 
 
 def split(key: jax.Array, num: int = 2) -> jax.Array:
     """``num`` keys out of one, ``[num]``, or out of each of [B] keys, ``[num, B]``."""
-    if key.ndim:
+    if _many(key):
         return jax.vmap(lambda own: jax.random.split(own, num), out_axes=1)(key)
     return jax.random.split(key, num)
 
@@ -76,7 +81,7 @@ def draw(
 ) -> jax.Array:
     """``kind(key, shape)`` for every environment, ``[*shape, B]``: in one wide draw from one key, or from
     [B] keys in one draw for each."""
-    if key.ndim:
+    if _many(key):
         return jax.vmap(lambda own: kind(own, shape), out_axes=-1)(key)
     return kind(key, (*shape, num_envs))
 

@@ -13,13 +13,14 @@ and the limit are jaxmarl's (``simple_tag``, ``simple_spread``), and so are the 
 left, right, down, up.
 """
 
+import functools
 from typing import Any, Callable, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from seca_jax.arrays import select_rows
-from seca_jax.envs.base import Environment, each, split
+from seca_jax.envs.base import Environment, draw, each, split
 from seca_jax.envs.quietly import jaxmarl
 from seca_jax.types import Outcome, View
 
@@ -52,9 +53,7 @@ def _predator_prey() -> Task:
         return CAPTURE * caught, caught, caught
 
     def others(key: jax.Array, num_envs: int) -> dict[str, jax.Array]:
-        if key.ndim:
-            return {prey: jax.vmap(lambda own: jax.random.randint(own, (), 0, MOVES))(key)}
-        return {prey: jax.random.randint(key, (num_envs,), 0, MOVES)}
+        return {prey: draw(functools.partial(jax.random.randint, minval=0, maxval=MOVES), key, (), num_envs)}
 
     return Task(world, list(world.adversaries), others, judge)
 

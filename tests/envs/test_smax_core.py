@@ -194,3 +194,13 @@ def test_battles_computed_in_parts_are_the_same(monkeypatch):
     parts = fast_jit(lambda: env.step(jax.random.key(2), state, action))()
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_battles_begin_from_one_key_of_either_kind_or_from_one_each():
+    env = core.make("smacv2_5_units")
+    typed, old = env.reset(jax.random.key(4), 3), env.reset(jax.random.PRNGKey(4), 3)
+    jax.tree.map(np.testing.assert_array_equal, typed, old)
+    keys = jax.random.split(jax.random.key(4), 3)
+    forward, backward = env.reset(keys, 3), env.reset(keys[::-1], 3)
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b[..., ::-1]), forward, backward)
+    assert len(np.unique(forward.x)) == forward.x.size

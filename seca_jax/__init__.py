@@ -1,3 +1,26 @@
-"""seca_jax: cooperative multi-agent RL with sequential credit assignment, end to end in JAX."""
+"""seca_jax: cooperative multi-agent RL with sequential credit assignment, end to end in JAX.
+
+    import seca_jax
+
+    result = seca_jax.train(map="2s3z", seeds=5, total_steps=1_000_000)
+
+What :mod:`seca_jax.api` has is here, too. Importing this package loads nothing else.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from seca_jax.api import ConfigError, Result, Run, evaluate, load_run, make_env, train
 
 __version__ = "0.2.0"
+__all__ = ["ConfigError", "Result", "Run", "evaluate", "load_run", "make_env", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    # train and evaluate are modules too, which may be called: see seca_jax.door
+    if name in ("train", "evaluate"):
+        return import_module(f"seca_jax.{name}")
+    if name in __all__:
+        return getattr(import_module("seca_jax.api"), name)
+    raise AttributeError(f"module 'seca_jax' has no attribute {name!r}")

@@ -8,11 +8,36 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from types import FrameType, TracebackType
+from functools import partial
+from importlib import import_module
+from types import FrameType, ModuleType, TracebackType
 from typing import Any, NoReturn
 
 EXIT_INTERRUPTED = 130
 EXIT_NO_READER = 141  # what a shell says of a command that wrote into a closed pipe
+
+
+class Callable_(ModuleType):
+    """A command line's module that may be called as the function of its name in :mod:`seca_jax.api`."""
+
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        return getattr(import_module("seca_jax.api"), self.__name__.rpartition(".")[2])(*args, **keywords)
+
+
+def callable_as(name: str) -> None:
+    """Lets ``seca_jax.train(...)`` call :func:`seca_jax.api.train` though the name is the module's, too."""
+    sys.modules[name].__class__ = Callable_
+
+
+def script(name: str) -> NoReturn:
+    """A console script: the command line of the module ``seca_jax.<name>``."""
+    quietly()
+    sys.exit(import_module(f"seca_jax.{name}").main())
+
+
+train, evaluate, report, benchmark, audit = (
+    partial(script, name) for name in ("train", "evaluate", "report", "benchmark", "audit")
+)
 
 undo: list[Callable[[], None]] = []  # what is to be done before a process ends at once, last in first out
 

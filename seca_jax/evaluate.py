@@ -1,12 +1,12 @@
 """Judge a trained run: ``python -m seca_jax.evaluate run=<dir>``.
 
-Greedy win rate of every seed with its 95 % interval over whole episodes, a GIF of one battle, and
-the order in which credit was assigned in it.
+Win rate of every seed with its 95 % interval over whole episodes, a GIF of one battle, and the order in
+which credit was assigned in it.
 """
 
-if __name__ == "__main__":
-    from seca_jax import door
+from seca_jax import door
 
+if __name__ == "__main__":
     door.quietly()
 
 import json
@@ -14,7 +14,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, NamedTuple
 
 from seca_jax import runs
 from seca_jax.config import commands
@@ -33,8 +33,11 @@ class Options:
     """Keys of the command line, beside a bare directory."""
 
     run: str = key("", "directory of the run (required); the directory alone will do", path=True)
-    episodes: int = key(128, "whole greedy episodes of each seed", low=1)
-    json: str = key("", "file for the numbers; unless given, <run>/evaluation.json", path=True)
+    step: str = key("", "checkpoint that plays: a step, or best (checkpoint.best=true); empty: the newest")
+    map: str = key("", "map to play on; empty: the run's own", path=True)
+    episodes: int = key(128, "whole episodes of each seed", low=1)
+    sampled: bool = key(False, "draw the actions, as in training; else the best ones are taken")
+    json: str = key("", "file for the numbers, or none; unless given, <run>/evaluation.json", path=True)
     gif: str = key("", "file for a battle, .gif, or none; unless given, <run>/battle.gif", path=True)
     plot: str = key(
         "",
@@ -66,6 +69,8 @@ def options(words: list[str]) -> Options:
         given = getattr(chosen, name)
         if given not in ("", "none") and Path(given).suffix.lower() not in suffixes:
             raise ConfigError(f"{name}={given}: give a file that ends in {' or '.join(suffixes)}, or none")
+    if chosen.step not in ("", "best") and not chosen.step.isdigit():
+        raise ConfigError(f"step={chosen.step}: must be a step of a checkpoint, or best")
     if chosen.seed != "best" and not chosen.seed.isdigit():
         raise ConfigError(f"seed={chosen.seed}: must be a seed of the run, or best")
     return chosen
@@ -88,8 +93,20 @@ def writable(given: str, run: str, name: str) -> Path:
     return path
 
 
-def win_rates(env: Any, algorithm: Any, params: Any, seed: int, episodes: int) -> dict[str, Any]:
-    """Greedy episodes of every seed.
+def special(chosen: Options, own_map: str) -> str:
+    """What names of files end in by default where another map, checkpoint or policy is asked for.
+
+    Else the run's own evaluation, which its report shows, would be lost.
+    """
+    elsewhere = chosen.map if chosen.map != own_map else ""
+    parts = [Path(elsewhere).stem, chosen.step and f"step-{chosen.step}", "sampled" if chosen.sampled else ""]
+    return "".join(f"-{part}" for part in parts if part)
+
+
+def win_rates(
+    env: Any, algorithm: Any, params: Any, seed: int, episodes: int, sampled: bool = False
+) -> dict[str, Any]:
+    """Episodes of every seed.
 
     Args:
         env: Environment.
@@ -97,6 +114,7 @@ def win_rates(env: Any, algorithm: Any, params: Any, seed: int, episodes: int) -
         params: leaves [seeds, ...].
         seed: of the episodes.
         episodes: E, of each seed.
+        sampled: actions are drawn; else the best are taken.
 
     Returns:
         ``won`` [seeds, E] bool, ``return`` [seeds, E], ``length`` [seeds, E], as NumPy arrays.
@@ -106,8 +124,10 @@ def win_rates(env: Any, algorithm: Any, params: Any, seed: int, episodes: int) -
 
     from seca_jax.experience import rollout
 
+    policy = rollout.sampled if sampled else rollout.greedy
+
     def play(params: Any, key: jax.Array, count: int) -> dict[str, jax.Array]:
-        return rollout.evaluate(env, algorithm.act, algorithm.initial_carry, params, key, count)
+        return rollout.evaluate(env, algorithm.act, algorithm.initial_carry, params, key, count, policy)
 
     num_seeds = jax.tree.leaves(params)[0].shape[0]
     compiled = jax.jit(jax.vmap(play, in_axes=(0, 0, None)), static_argnums=2)
@@ -118,7 +138,9 @@ def win_rates(env: Any, algorithm: Any, params: Any, seed: int, episodes: int) -
     return {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]}
 
 
-def summary(config: Any, step: int, episode_seed: int, results: dict[str, Any]) -> dict[str, Any]:
+def summary(
+    config: Any, step: int, episode_seed: int, results: dict[str, Any], *, played_on: str, sampled: bool
+) -> dict[str, Any]:
     """The JSON document of an evaluation.
 
     Args:
@@ -126,6 +148,8 @@ def summary(config: Any, step: int, episode_seed: int, results: dict[str, Any]) 
         step: of the checkpoint that played, environment steps of a seed.
         episode_seed: of the episodes.
         results: of :func:`win_rates`.
+        played_on: the map.
+        sampled: whether actions were drawn.
     """
     import numpy as np
 
@@ -144,8 +168,10 @@ def summary(config: Any, step: int, episode_seed: int, results: dict[str, Any]) 
         for i in range(len(wins))
     ]
     return {
-        "map": config.map,
+        "map": played_on,
+        "trained_on": config.map,
         "algo": config.algo,
+        "policy": "sampled" if sampled else "greedy",
         "step": step,
         "episodes": episodes,
         "episode_seed": episode_seed,
@@ -163,7 +189,8 @@ def table(document: dict[str, Any]) -> Any:
 
     rows = Table(
         box=box.SIMPLE_HEAD,
-        title=f"{document['map']}, {document['algo']}: {document['episodes']} greedy episodes of each seed",
+        title=f"{document['map']}, {document['algo']}: {document['episodes']} {document['policy']} episodes "
+        "of each seed",
     )
     for name in ("seed", "win rate", "95 % interval", "return", "steps"):
         rows.add_column(name, justify="right")
@@ -194,11 +221,22 @@ def pick(chosen: Options, config: Any, document: dict[str, Any]) -> int:
     return int(chosen.seed) - config.seed
 
 
-def load(chosen: Options) -> tuple[Any, Any, Any, int, Any]:
-    """(config, Environment, Learner, step of the checkpoint, params [seeds, ...]) of the run.
+class Loaded(NamedTuple):
+    """A trained run and where it is to play."""
+
+    config: Any  # the run's
+    env: Any  # Environment to play in
+    learner: Any  # Learner made for it
+    step: int  # of the checkpoint
+    params: Any  # leaves [seeds, ...]
+
+
+def load(chosen: Options) -> Loaded:
+    """The run that is to be evaluated.
 
     Raises:
-        ConfigError: no run there, it is damaged, or it has no such seed.
+        ConfigError: no run there, it is damaged, it has no such seed or checkpoint, or its policies do not
+            fit the map.
     """
     from seca_jax.config import compose
     from seca_jax.runtime import devices
@@ -212,15 +250,46 @@ def load(chosen: Options) -> tuple[Any, Any, Any, int, Any]:
     last = config.seed + config.seeds - 1
     if chosen.seed != "best" and not config.seed <= int(chosen.seed) <= last:
         raise ConfigError(f"seed={chosen.seed}: the run has seeds {config.seed} to {last}")
+    there = config
+    if chosen.map:
+        there = replace(config, "map", chosen.map)
+        check(there)
     devices.configure(chosen.device)
 
     from seca_jax import algos, envs
     from seca_jax.runtime import checkpoint
 
-    env = envs.make(config)
-    algorithm = algos.make(config, env)
-    _, step, params = checkpoint.load_run(chosen.run, algorithm)
-    return config, env, algorithm, step, params
+    try:
+        env = envs.make(there)
+        learner = algos.make(there, env)
+        own = learner if there is config else algos.make(config, envs.make(config))
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    _, step, params = checkpoint.load_run(chosen.run, own, step=chosen.step)
+    if there is not config:
+        learner = fitting(config, there, learner, params)
+    return Loaded(config, env, learner, step, params)
+
+
+def fitting(config: Any, there: Any, learner: Any, params: Any) -> Any:
+    """The learner made for the config ``there``, without what the parameters of ``config`` do not fit.
+
+    Raises:
+        ConfigError: its policies do not fit: they see or do other things there.
+    """
+    import jax
+
+    from seca_jax.runtime.initial import acts, leaves
+
+    wanted = leaves(jax.eval_shape(learner.init, jax.random.key(0)).params)
+    found = {name: leaf.shape[1:] for name, leaf in leaves(params).items()}
+    other = [name for name in wanted if found.get(name) != wanted[name].shape]
+    if unfit := next((name for name in other if acts(name)), None):
+        raise ConfigError(
+            f"map={there.map}: {unfit} would be {list(wanted[unfit].shape)} there, "
+            f"and is {list(found[unfit])} on {config.map}"
+        )
+    return learner._replace(assess=None) if other else learner  # a critic may be made for another state
 
 
 def show(
@@ -275,32 +344,47 @@ def show(
         say(f"battle: {outputs['gif']}")
 
 
-def run(chosen: Options) -> None:
-    """Evaluate, write the files and print; raises ConfigError on bad input."""
-    config, env, algorithm, step, params = load(chosen)
-    outputs = {name: output(getattr(chosen, name), chosen.run, file) for name, file in FILES.items()}
+def run(chosen: Options, say: Callable[[Any], None] = lambda _: None) -> dict[str, Any]:
+    """Evaluates and writes the files; returns the JSON document.
+
+    Args:
+        chosen: the options.
+        say: prints a line or a table.
+
+    Raises:
+        ConfigError: bad input.
+    """
+    config, env, learner, step, params = load(chosen)
+    tag = special(chosen, config.map)
+    outputs = {
+        name: output(getattr(chosen, name), chosen.run, Path(file).stem + tag + Path(file).suffix)
+        for name, file in FILES.items()
+    }
 
     import jax
-    from rich.console import Console
 
     from seca_jax.show import film
 
-    console = Console(highlight=False, soft_wrap=True, markup=False)
+    map_name = chosen.map or config.map
     about = f"{config.algo} on {config.map} after {step:,} steps of each of {config.seeds} seeds"
-    console.print(f"{chosen.run}: {about}")
-    results = win_rates(env, algorithm, params, chosen.episode_seed, chosen.episodes)
-    document = summary(config, step, chosen.episode_seed, results)
-    console.print(table(document))
+    say(f"{chosen.run}: {about}{chosen.map and f', playing {chosen.map}'}")
+    results = win_rates(env, learner, params, chosen.episode_seed, chosen.episodes, chosen.sampled)
+    document = summary(config, step, chosen.episode_seed, results, played_on=map_name, sampled=chosen.sampled)
+    say(table(document))
+    if not any(outputs.values()):
+        return document
 
     index = pick(chosen, config, document)
     own = jax.tree.map(lambda x: x[index], params)
-    episode = film.play(env, algorithm, own, jax.random.key(chosen.episode_seed))
-    assessment = film.assess(algorithm, own, episode.rollout)
+    episode = film.play(env, learner, own, jax.random.key(chosen.episode_seed))
+    assessment = film.assess(learner, own, episode.rollout)
     battle = {"seed": config.seed + index, **film.told(episode, assessment, config.credit.order)}
+    document["battle"] = battle
     if outputs["json"]:
-        runs.write_atomically(outputs["json"], json.dumps({**document, "battle": battle}, indent=1) + "\n")
-        console.print(f"numbers: {outputs['json']}")
-    show(config, episode, assessment, battle, outputs, chosen.size, console.print)
+        runs.write_atomically(outputs["json"], json.dumps(document, indent=1) + "\n")
+        say(f"numbers: {outputs['json']}")
+    show(replace(config, "map", map_name), episode, assessment, battle, outputs, chosen.size, say)
+    return document
 
 
 def usage() -> str:
@@ -310,8 +394,17 @@ def usage() -> str:
 
 def main(words: list[str] | None = None) -> int:
     """Entry point; returns the exit status: 0 done, 2 bad input."""
-    return commands.call(lambda given: run(options(given)), words, usage)
+
+    def command(given: list[str]) -> None:
+        chosen = options(given)
+
+        from rich.console import Console
+
+        run(chosen, Console(highlight=False, soft_wrap=True, markup=False).print)
+
+    return commands.call(command, words, usage)
 
 
 if __name__ == "__main__":
     sys.exit(main())
+door.callable_as(__name__)

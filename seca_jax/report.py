@@ -100,7 +100,7 @@ def make(words: list[str]) -> None:
 
 def main(words: list[str] | None = None) -> int:
     """Entry point; returns the exit status: 0 done, 2 bad input."""
-    return commands.call(make, words, usage)
+    return commands.call(make, words, usage, several=("run",))
 
 
 if __name__ == "__main__":

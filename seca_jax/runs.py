@@ -25,6 +25,7 @@ CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
 CURVES = "curves.png"
 CHECKPOINTS = "checkpoints"
+BEST = "best"  # the checkpoint with the highest test win rate
 EVALUATION = "evaluation.json"
 BATTLE = "battle.gif"
 CREDIT_ORDER = "credit_order.png"
@@ -46,9 +47,9 @@ def write_atomically(path: str | os.PathLike, content: str | bytes) -> None:
         raise
 
 
-def checkpoint_steps(run_dir: str | os.PathLike) -> list[int]:
+def checkpoint_steps(run_dir: str | os.PathLike, name: str = CHECKPOINTS) -> list[int]:
     """Steps of the complete checkpoints of a run, ascending; others have no mere number for a name."""
-    return sorted(int(path.name) for path in (Path(run_dir) / CHECKPOINTS).glob("*") if path.name.isdigit())
+    return sorted(int(path.name) for path in (Path(run_dir) / name).glob("*") if path.name.isdigit())
 
 
 def read_metrics(

@@ -1,8 +1,8 @@
 """Train: ``python -m seca_jax.train map=3s5z_vs_3s6z``. ``--help`` lists every key."""
 
-if __name__ == "__main__":
-    from seca_jax import door
+from seca_jax import door
 
+if __name__ == "__main__":
     door.quietly()
 
 import re
@@ -17,7 +17,7 @@ from seca_jax.config import commands, compose
 from seca_jax.config.check import ConfigError, check
 from seca_jax.config.learners import unread
 from seca_jax.config.schema import Config, get, keys, replace
-from seca_jax.config.words import expand, parse
+from seca_jax.config.words import expand, parse, repeated
 
 USAGE = """\
 Train a cooperative multi-agent learner.
@@ -26,6 +26,7 @@ Train a cooperative multi-agent learner.
   python -m seca_jax.train map=2s3z preset=paper
   python -m seca_jax.train --multirun map=2s3z,3s5z credit.order=ig-episode,fixed
   python -m seca_jax.train resume=runs/2s3z/seca/2026-01-31_12-00-00
+  python -m seca_jax.train map=2s3z init=runs/2s3z/seca/2026-01-31_12-00-00   # from its parameters
 
 A run leaves config.yaml, metrics.jsonl, curves.png, checkpoints/ and its W&B files in its directory.
 --multirun trains every combination of several values (seed=0,5 or range(0,5)), one after the other;
@@ -136,7 +137,7 @@ def train(jobs: Sequence[Job], argv: Sequence[str]) -> int:
     from seca_jax.runtime import session  # not above: --help and bad input must not wait for JAX
 
     if len(jobs) == 1 and not jobs[0].swept:
-        return session.run(jobs[0].config, argv)
+        return session.run(jobs[0].config, argv).status
     for job in jobs:  # what cannot run is better known before the first has run for hours
         if settled(job) is not None:
             session.prepare(job.config)
@@ -150,7 +151,7 @@ def train(jobs: Sequence[Job], argv: Sequence[str]) -> int:
                 print(f"{where}: done already", flush=True)
                 continue
             print(f"{where}: {'continuing' if config.resume else 'training'}", flush=True)
-            status = session.run(config, argv)
+            status = session.run(config, argv).status
         except ConfigError as error:
             print(f"error: {error}", file=sys.stderr)
             status = 2
@@ -167,6 +168,8 @@ def main(argv: list[str] | None = None) -> int:
         if "--help" in argv or "-h" in argv:
             print(help_text(argv))
             return 0
+        for line in repeated(argv):
+            print(f"warning: {line}", file=sys.stderr)
         jobs = plan(argv)
         for name in (word.partition("=")[0] for word in argv if "=" in word):
             if all(unread(name, job.config.algo) for job in jobs):
@@ -182,3 +185,4 @@ def main(argv: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     sys.exit(main())
+door.callable_as(__name__)

@@ -75,10 +75,14 @@ def test_the_document_has_the_promised_fields():
         "return": np.array([[2.0, 2, 0, 0], [2, 2, 2, 0]]),
         "length": np.array([[20, 30, 10, 20], [10, 10, 10, 30]]),
     }
-    document = evaluate.summary(Config(map="3m", seed=7), 320_000, 99, results)
+    document = evaluate.summary(
+        Config(map="3m", seed=7), 320_000, 99, results, played_on="3m", sampled=False
+    )
     assert document == {
         "map": "3m",
+        "trained_on": "3m",
         "algo": "seca",
+        "policy": "greedy",
         "step": 320_000,
         "episodes": 4,
         "episode_seed": 99,
@@ -113,7 +117,9 @@ def test_a_run_is_evaluated_from_its_directory(trained, tmp_path, capsys):
     document = json.loads(numbers.read_text())
     assert list(document) == [
         "map",
+        "trained_on",
         "algo",
+        "policy",
         "step",
         "episodes",
         "episode_seed",

@@ -24,7 +24,7 @@ TINY = [
 def tiny_program(*words):
     config = compose.from_words([*TINY, *words])
     env = envs.make(config)
-    return program.Program(config, env, algos.make(config, env), jax.devices("cpu"))
+    return program.Program(config, program.Functions(config, env, algos.make, jax.devices("cpu")))
 
 
 @pytest.fixture

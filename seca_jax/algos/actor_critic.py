@@ -203,8 +203,8 @@ def prepare(parts: Parts, state: TrainState) -> tuple[Keys, Rates]:
     critic_lr, actor_lr, xi = config.critic.lr, config.actor.lr, config.actor.entropy
     if config.lr_decay:
         critic_lr, actor_lr = falling(critic_lr, 0.0), falling(actor_lr, 0.0)
-    if config.actor.entropy_final >= 0:
-        xi = falling(xi, config.actor.entropy_final)
+    final = config.actor.entropy_final
+    xi = jnp.where(final < 0, xi, falling(xi, final))
     return keys, Rates(critic_lr, actor_lr, xi)
 
 

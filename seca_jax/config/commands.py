@@ -4,11 +4,12 @@ import itertools
 import sys
 from collections import Counter
 from dataclasses import Field, fields
-from typing import Callable
+from typing import Callable, Sequence
 
 from seca_jax.config import learners
 from seca_jax.config.check import ConfigError
 from seca_jax.config.schema import Config, get, keys
+from seca_jax.config.words import repeated
 
 EVERYBODY = "every learner"
 
@@ -66,17 +67,23 @@ def usage(first: str, options: type, *notes: str) -> str:
 
 
 def call(
-    command: Callable[[list[str]], int | None], words: list[str] | None, help_text: Callable[[], str]
+    command: Callable[[list[str]], int | None],
+    words: list[str] | None,
+    help_text: Callable[[], str],
+    several: Sequence[str] = (),
 ) -> int:
     """Runs ``command`` on the words (None: the process' own); returns the exit status.
 
     It is what ``command`` returns (None counts as 0), 2 for bad input (one line on standard error says
-    what is wrong and what would be right), 130 when interrupted.
+    what is wrong and what would be right), 130 when interrupted. ``several`` are the keys that may be given
+    more than once.
     """
     words = sys.argv[1:] if words is None else words
     if {"--help", "-h", "help"} & set(words):
         print(help_text())
         return 0
+    for line in repeated(words, several):
+        print(f"warning: {line}", file=sys.stderr)
     try:
         return command(words) or 0
     except BrokenPipeError:  # the reader has left: nothing to say to nobody

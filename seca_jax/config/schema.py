@@ -21,6 +21,7 @@ def key(
     above: float | None = None,
     high: float | None = None,
     path: bool = False,
+    traced: bool = False,
 ) -> Any:
     """A dataclass field with its default, the sentence that ``--help`` shows, and its range.
 
@@ -32,9 +33,10 @@ def key(
         above: every value allowed is greater than this one.
         high: largest value allowed.
         path: a file or directory, which is not empty where it is given.
+        traced: a number that compiled programs take as an argument: another value compiles nothing.
     """
     limits = {"choices": choices, "low": low, "above": above, "high": high}
-    return field(default=default, metadata={"doc": doc, "path": path, **limits})
+    return field(default=default, metadata={"doc": doc, "path": path, "traced": traced, **limits})
 
 
 def group(cls: type, doc: str) -> Any:
@@ -79,14 +81,17 @@ class ActorConfig:
     """``actor.*``: the agents' network and how it ascends."""
 
     hidden: int = key(64, "width of the agent's dense layer and GRU", low=1)
-    lr: float = key(3e-3, "Adam learning rate of the actor", above=0)
-    max_grad_norm: float = key(10.0, "global-norm clip of the actor's gradient", above=0)
+    lr: float = key(3e-3, "Adam learning rate of the actor", above=0, traced=True)
+    max_grad_norm: float = key(10.0, "global-norm clip of the actor's gradient", above=0, traced=True)
     entropy: float = key(
         0.02,
         "coefficient xi of the adaptive entropy, summed over agents (lica: their mean, as its authors)",
         low=0,
+        traced=True,
     )
-    entropy_final: float = key(0.001, "value that xi falls to linearly over total_steps; negative: constant")
+    entropy_final: float = key(
+        0.001, "value that xi falls to linearly over total_steps; negative: constant", traced=True
+    )
     normalise: str = key(
         "state",
         "entropy normalised per state (Eq. 12), by the batch mean (authors' code), or as it is (none)",
@@ -95,7 +100,7 @@ class ActorConfig:
     epochs: int = key(2, "passes over each batch (ours, but mappo's, ippo's and pqn_vdn's too)", low=1)
     minibatches: int = key(4, "minibatches of environments per pass (the same)", low=1)
     clip: float = key(
-        0.2, "clip range of the surrogate where epochs * minibatches > 1 (ours; PPO's)", above=0
+        0.2, "clip range of the surrogate where epochs * minibatches > 1 (ours; PPO's)", above=0, traced=True
     )
 
 
@@ -103,8 +108,8 @@ class ActorConfig:
 class CriticConfig:
     """``critic.*``: the critic's network and what it is fitted to."""
 
-    lr: float = key(1e-3, "Adam learning rate of the critic", above=0)
-    max_grad_norm: float = key(10.0, "global-norm clip of the critic's gradient", above=0)
+    lr: float = key(1e-3, "Adam learning rate of the critic", above=0, traced=True)
+    max_grad_norm: float = key(10.0, "global-norm clip of the critic's gradient", above=0, traced=True)
     mixing: int = key(64, "width of the mixing layer that the hypernetwork feeds", low=1)
     hypernet_hidden: str = key("32", "hidden units of the hypernetwork, or paper (as wide as its output)")
     kind: str = key(
@@ -184,11 +189,11 @@ class ShapleyConfig:
 class QConfig:
     """``q.*``: the value-based learners' networks, exploration and replay."""
 
-    lr: float = key(1e-3, "learning rate of agents and mixer", above=0)
+    lr: float = key(1e-3, "learning rate of agents and mixer", above=0, traced=True)
     optimiser: str = key(
         "adam", "adam, radam (PQN's) or rmsprop (PyMARL's)", choices=("adam", "radam", "rmsprop")
     )
-    max_grad_norm: float = key(10.0, "global-norm clip of the gradient", above=0)
+    max_grad_norm: float = key(10.0, "global-norm clip of the gradient", above=0, traced=True)
     epsilon: float = key(1.0, "share of random actions at the start", low=0, high=1)
     epsilon_final: float = key(0.05, "share of random actions from epsilon_steps on", low=0, high=1)
     epsilon_steps: int = key(50_000, "environment steps over which epsilon falls linearly", low=1)
@@ -236,6 +241,22 @@ class CheckpointConfig:
     )
     minutes: float = key(10.0, "most minutes between checkpoints, however slow the learner", above=0)
     keep: int = key(2, "newest checkpoints kept", low=1)
+    best: bool = key(
+        False, "keep in best/ the checkpoint with the highest test win rate, mean over seeds, too"
+    )
+
+
+@dataclass(frozen=True)
+class InitConfig:
+    run: str = key(
+        "",
+        "run directory whose parameters come first, optimisers and counters fresh (init=DIR for short)",
+        path=True,
+    )
+    step: str = key("", "its checkpoint: a step, or best; empty: the newest")
+    parts: str = key(
+        "all", "what is taken: actor, critic (all but the actor), all", choices=("actor", "critic", "all")
+    )
 
 
 @dataclass(frozen=True)
@@ -271,13 +292,14 @@ class Config:
         choices=("stream", "episode"),
     )
     window: int = key(64, "steps of each environment between updates, rollout=stream only", low=1)
-    gamma: float = key(0.99, "discount", low=0, high=1)
-    lam: float = key(0.95, "lambda of TD(lambda)", low=0, high=1)
+    gamma: float = key(0.99, "discount", low=0, high=1, traced=True)
+    lam: float = key(0.95, "lambda of TD(lambda)", low=0, high=1, traced=True)
     lr_decay: bool = key(False, "let the learning rates fall linearly to zero over total_steps")
     device: str = key("auto", "auto, cpu, gpu or tpu", choices=("auto", "cpu", "gpu", "tpu"))
     out: str = key("", "run directory; unless given, runs/<map>/<algo>/<name>", path=True)
     name: str = key("", "name of the run; empty: the start's date and time")
     resume: str = key("", "run directory to continue", path=True)
+    init: InitConfig = group(InitConfig, "a trained run to start from")
     env: EnvConfig = group(EnvConfig, "environment")
     actor: ActorConfig = group(ActorConfig, "policy and its update")
     critic: CriticConfig = group(CriticConfig, "centralised critic and its update")
@@ -298,6 +320,11 @@ def keys(cls: type = Config, prefix: str = "") -> Iterator[tuple[str, dataclasse
             yield from keys(f.type, f"{prefix}{f.name}.")
         else:
             yield prefix + f.name, f
+
+
+def traced() -> list[str]:
+    """The keys that compiled programs take as arguments."""
+    return [name for name, field in keys() if field.metadata["traced"]]
 
 
 def get(config: Config, name: str) -> Any:

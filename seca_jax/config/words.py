@@ -8,7 +8,7 @@ import math
 import re
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Iterable, Sequence
+from typing import Any, Iterable, Mapping, Sequence
 
 from seca_jax.config import learners
 from seca_jax.config.check import TYPE_NAMES, ConfigError, check_field, nearest
@@ -16,6 +16,7 @@ from seca_jax.config.schema import Config, keys
 from seca_jax.envs import registry
 
 FLAGS = ("help", "multirun")  # after two dashes
+SHORT = {"init": "init.run"}  # the key that a group's name alone stands for
 
 
 def parse(words: Iterable[str], schema: type = Config) -> dict[str, Any]:
@@ -26,8 +27,40 @@ def parse(words: Iterable[str], schema: type = Config) -> dict[str, Any]:
         alone = i + 1 == len(words) or "=" in words[i + 1][1:] or words[i + 1].startswith("-")
         if not equals or not name or name.startswith("-") or not (text or alone):
             raise ConfigError(misspelt(words[i:], schema))
+        name = SHORT.get(name, name)
         values[name] = typed(name, text, schema)
     return values
+
+
+def given(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by key of a run, as Python has them.
+
+    Args:
+        settings: by key, ``{"actor.lr": 1e-3}``, or nested as ``{"actor": {"lr": 1e-3}}``; None leaves a
+            key as it is.
+
+    Raises:
+        ConfigError: no such key, or not a value of its type.
+    """
+    values = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            values |= given({f"{name}.{inner}": own for inner, own in value.items()})
+        elif value is not None:
+            name = SHORT.get(name, name)
+            values[name] = typed(name, str(value))
+    return values
+
+
+def repeated(words: Iterable[str], several: Sequence[str] = ()) -> list[str]:
+    """A line for each key that ``words`` give more than once, but for ``several``: the last one counts."""
+    last, again = {}, []
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if equals and name in last and name not in (*several, *again):
+            again.append(name)
+        last[name] = word
+    return [f"{name} is given more than once; {last[name]} counts" for name in again]
 
 
 def misspelt(words: Sequence[str], schema: type) -> str:

@@ -113,6 +113,15 @@ def greedy(act: Act) -> Policy:
     return policy
 
 
+def sampled(act: Act) -> Policy:
+    """The policy that draws its actions, as in training."""
+
+    def policy(params: Any, carry: Any, obs: jax.Array, avail: jax.Array, key: jax.Array) -> tuple:
+        return *act(params, carry, obs, avail, key, False), ()
+
+    return policy
+
+
 def start_stream(env: Environment, carry: Any, key: jax.Array, num_envs: int) -> Stream:
     """``num_envs`` fresh episodes; ``carry`` is the agents' Carry at an episode's start."""
     return Stream(
@@ -326,8 +335,18 @@ def evaluate(
     params: Any,
     key: jax.Array,
     episodes: int,
+    policy: Callable[[Act], Policy] = greedy,
 ) -> dict[str, jax.Array]:
-    """The first episode of ``episodes`` environments, greedy, whole.
+    """The first episode of ``episodes`` environments, whole.
+
+    Args:
+        env: to play in.
+        act: of the learner.
+        initial_carry: of the learner.
+        params: of one seed.
+        key: of the episodes.
+        episodes: E.
+        policy: :func:`greedy` or :func:`sampled`.
 
     Returns:
         ``won`` [E] bool, ``return`` [E] (the environment's own unit), ``length`` [E] int32 steps.
@@ -341,5 +360,5 @@ def evaluate(
         return won, jnp.where(running, record["returned"], returned), length + running
 
     notes = (jnp.zeros(episodes, bool), jnp.zeros(episodes), jnp.zeros(episodes, jnp.int32))
-    won, returned, length = play_episodes(env, greedy(act), params, fresh, key, notes, note)
+    won, returned, length = play_episodes(env, policy(act), params, fresh, key, notes, note)
     return {"won": won, "return": returned, "length": length}

@@ -14,7 +14,7 @@ import sys
 import time
 import zlib
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -113,6 +113,7 @@ class Saver:
         keep: int,
         report: Callable[[str], None],
         minutes: float = math.inf,
+        name: str = runs.CHECKPOINTS,
     ) -> None:
         """Takes over the checkpoints that ``run_dir`` has.
 
@@ -121,15 +122,16 @@ class Saver:
             keep: newest checkpoints kept.
             report: is told in a line what could not be saved.
             minutes: after so many since the last one a checkpoint is due, whatever its step.
+            name: of their directory inside the run's.
         """
-        self.directory = Path(run_dir) / runs.CHECKPOINTS
+        self.directory = Path(run_dir) / name
         self._keep = keep
         self._report = report
         self._minutes, self._saved_at = minutes, time.monotonic()
         self._manager: Any = None
         self._pending: int | None = None
         self._failing = False
-        self.latest: int | None = max(runs.checkpoint_steps(run_dir), default=None)
+        self.latest: int | None = max(runs.checkpoint_steps(run_dir, name), default=None)
 
     def save(self, step: int, tree: Any) -> bool:
         """Starts saving ``tree`` under ``step``; false where that failed (it has been reported)."""
@@ -205,6 +207,55 @@ class Saver:
         return not self._failing
 
 
+class Unsaved:
+    """In the place of a :class:`Saver`, of a run that leaves no directory."""
+
+    directory = Path()
+    latest = None
+
+    def save(self, step: int, tree: Any) -> bool:
+        """Does nothing."""
+        return True
+
+    def due(self) -> bool:
+        """Never."""
+        return False
+
+    def wait(self) -> bool:
+        """There is nothing to wait for."""
+        return True
+
+    def close(self) -> bool:
+        """There is nothing to close."""
+        return True
+
+
+class Best:
+    """Keeps the checkpoint with the highest test win rate, mean over seeds; the mean return decides ties."""
+
+    def __init__(self, run_dir: str | os.PathLike, report: Callable[[str], None]) -> None:
+        self._saver = Saver(run_dir, 1, report, name=runs.BEST)
+        # What a resumed run has to beat: its numbers are in metrics.jsonl
+        lines = [line for line in runs.read_metrics(run_dir) if line["step"] == self._saver.latest]
+        self._score = self._mean(lines)
+
+    @staticmethod
+    def _mean(numbers: Sequence[dict[str, Any]]) -> tuple[float, ...]:
+        told = [own for own in numbers if "test/win_rate" in own]
+        names = ("test/win_rate", "test/return")
+        return tuple(float(np.mean([own[name] for own in told])) for name in names) if told else ()
+
+    def offer(self, step: int, tested: Sequence[dict[str, Any]], tree: Callable[[], Any]) -> None:
+        """Saves ``tree()`` under ``step`` if the seeds' numbers ``tested`` are the best so far."""
+        score = self._mean(tested)
+        if score > self._score and self._saver.save(step, tree()):
+            self._score = score
+
+    def close(self) -> bool:
+        """Waits for the last save and closes; false where it failed (it has been reported)."""
+        return self._saver.close()
+
+
 def _brief(error: Exception) -> str:
     text = " ".join(str(error).split())
     known = [
@@ -229,35 +280,46 @@ def _read(path: Path) -> dict[str, np.ndarray]:
 
 
 def restore(
-    run_dir: str | os.PathLike, abstract: Any, report: Callable[[str], None] | None = None
+    run_dir: str | os.PathLike,
+    abstract: Any,
+    report: Callable[[str], None] | None = None,
+    step: str = "",
 ) -> tuple[int, Any] | None:
-    """The newest checkpoint of a run that can be read: its step and its tree.
+    """A checkpoint of a run: its step and its tree.
 
     Args:
         run_dir: the run's directory.
         abstract: tree of ShapeDtypeStructs; a part of the saved tree will do.
         report: told of each newer checkpoint that is damaged.
+        step: of the checkpoint, or ``best`` (see :class:`Best`); empty: the newest that can be read.
 
     Returns:
         the step and the tree, leaves as NumPy arrays or PRNG keys; None where there is no checkpoint.
 
     Raises:
-        ConfigError: none can be read, or it belongs to another config.
+        ConfigError: there is no such checkpoint, none can be read, or it belongs to another config.
     """
-    saved = runs.checkpoint_steps(run_dir)
-    for step in reversed(saved):
-        path = Path(run_dir) / runs.CHECKPOINTS / str(step)
+    name = runs.BEST if step == "best" else runs.CHECKPOINTS
+    saved = runs.checkpoint_steps(run_dir, name)
+    wanted = [number for number in saved if step in ("", "best", str(number))]
+    if step and not wanted:
+        kept = ", ".join(map(str, saved)) or "none"
+        told = "checkpoint.best=true keeps one" if step == "best" else f"there are {kept}"
+        raise ConfigError(f"step={step}: {run_dir} has no such checkpoint; {told}")
+    for number in reversed(wanted):
+        path = Path(run_dir) / name / str(number)
         try:
             leaves = _read(path)
         except Exception as error:  # tensorstore raises ValueError, orbax KeyError, the file system OSError
             damage = f"checkpoint {path} is damaged ({_brief(error)})"
-            if step == saved[0]:
-                raise ConfigError(f"{damage}; delete {path.parent} to start from step 0") from None
+            if number == wanted[0]:
+                advice = "give another step" if step else f"delete {path.parent} to start from step 0"
+                raise ConfigError(f"{damage}; {advice}") from None
             if report is not None:
                 report(f"{damage}; falling back to the one before it")
             continue
         try:
-            return step, from_leaves(leaves, abstract)
+            return number, from_leaves(leaves, abstract)
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from None
     return None
@@ -272,14 +334,18 @@ def set_aside(run_dir: str | os.PathLike, step: int) -> None:
 
 
 def load_run(
-    run_dir: str | os.PathLike, learner: Learner | None = None, report: Callable[[str], None] | None = None
+    run_dir: str | os.PathLike,
+    learner: Learner | None = None,
+    report: Callable[[str], None] | None = None,
+    step: str = "",
 ) -> tuple[Config, int, Any]:
-    """A trained run: its config, the step of its newest checkpoint, and the parameters.
+    """A trained run: its config, the step of a checkpoint, and the parameters there.
 
     Args:
         run_dir: the run's directory.
         learner: the run's learner if you have made it already.
         report: told of each newer checkpoint that is damaged; standard error unless given.
+        step: of the checkpoint, or ``best``; empty: the newest.
 
     Returns:
         ``(config, step, params)``; leaves of ``params`` are ``[seeds, ...]``, and one seed's share
@@ -295,11 +361,11 @@ def load_run(
         learner = algos.make(config, envs.make(config))
     keys = jax.eval_shape(jax.vmap(jax.random.key), np.arange(config.seeds))
     params = jax.eval_shape(jax.vmap(learner.init), keys).params
-    found = restore(run_dir, {"state": {"params": params}}, report or _warn)
+    found = restore(run_dir, {"state": {"params": params}}, report or _warn, step)
     if found is None:
         raise ConfigError(f"{run_dir}: the run has no checkpoint yet; resume={run_dir} trains on")
-    step, tree = found
-    return config, step, jax.tree.map(jax.numpy.asarray, tree["state"]["params"])
+    number, tree = found
+    return config, number, jax.tree.map(jax.numpy.asarray, tree["state"]["params"])
 
 
 def _warn(text: str) -> None:

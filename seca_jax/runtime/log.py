@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any, Sequence, TextIO, cast
+from typing import Any, Protocol, Sequence, TextIO, cast
 
 import numpy as np
 from rich.console import Console
@@ -52,9 +52,16 @@ class Terminal:
     A terminal that has gone, or a reader that has left, costs the messages and nothing else.
     """
 
-    def __init__(self, total_steps: int, progress: bool) -> None:
-        """``total_steps``: of one seed, the end of the bar."""
-        self._out = Console(file=cast(TextIO, Lasting(sys.stdout)), highlight=False, soft_wrap=True)
+    def __init__(self, total_steps: int, progress: bool, quiet: bool = False) -> None:
+        """Says nothing yet.
+
+        Args:
+            total_steps: of one seed, the end of the bar.
+            progress: whether there is a bar.
+            quiet: leave out what goes to standard output, the bar too.
+        """
+        out = open(os.devnull, "w") if quiet else sys.stdout  # noqa: SIM115, for as long as it is needed
+        self._out = Console(file=cast(TextIO, Lasting(out)), highlight=False, soft_wrap=True)
         self._err = Console(file=cast(TextIO, Lasting(sys.stderr)), highlight=False, soft_wrap=True)
         self._bar: Progress | None = None
         self._total = total_steps
@@ -125,6 +132,37 @@ class Terminal:
 def _medians(lines: Sequence[dict[str, Any]]) -> dict[str, float]:
     names = {name for line in lines for name in line}
     return {name: float(np.median([line[name] for line in lines if name in line])) for name in names}
+
+
+class Tracker(Protocol):
+    """A service that follows training, besides metrics.jsonl. Whatever breaks in it, training goes on."""
+
+    def log(self, lines: Sequence[dict[str, Any]]) -> None:
+        """Takes the lines of one log point, each with ``step``, ``seed`` and ``wall_s``."""
+        ...
+
+    def close(self, exit_code: int) -> None:
+        """Training has ended, with status ``exit_code``."""
+        ...
+
+
+class MetricsList:
+    """The lines of a run that leaves no directory.
+
+    Attributes:
+        lines: all of them, in order.
+    """
+
+    def __init__(self) -> None:
+        self.lines: list[dict[str, Any]] = []
+
+    def trim(self, seeds: Sequence[int], steps: Sequence[int]) -> float:
+        """There is nothing yet to be dropped: such a run is never resumed."""
+        return 0.0
+
+    def write(self, lines: Sequence[dict[str, Any]]) -> None:
+        """Appends the lines."""
+        self.lines += lines
 
 
 class MetricsFile:

@@ -12,7 +12,7 @@ import math
 import time
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Protocol, Sequence
 
 import jax
 import numpy as np
@@ -21,15 +21,16 @@ from seca_jax import runs
 from seca_jax.config.schema import Config
 from seca_jax.runtime import checkpoint
 from seca_jax.runtime.interrupt import EXIT_INTERRUPTED
-from seca_jax.runtime.log import MetricsFile, Terminal
+from seca_jax.runtime.log import Terminal, Tracker
 from seca_jax.runtime.program import Program, Tally
-from seca_jax.runtime.wandb import Wandb
 from seca_jax.show import curves
 
 EXIT_DONE, EXIT_NON_FINITE, EXIT_NOT_SAVED = 0, 3, 4
 SLICE_S = 2.0  # longest wait between a signal and the reaction to it, roughly
 LONG_S = 2 * 3600.0  # a longer training is worth a word at its beginning
 PLOT_SHARE = 0.05  # of the wall clock that may go into redrawing curves.png
+
+Callback = Callable[[int, dict[str, np.ndarray]], object]
 
 
 def train_numbers(tally: Tally, steps_per_s: float) -> list[dict[str, float]]:
@@ -58,13 +59,32 @@ def test_numbers(result: dict[str, np.ndarray]) -> list[dict[str, float]]:
     return [dict(zip(means, own, strict=True)) for own in zip(*means.values(), strict=True)]
 
 
-class Reporter:
-    """Log points: into metrics.jsonl, W&B, the terminal and, now and then, curves.png."""
+class Metrics(Protocol):
+    """Where lines are kept, each with ``step``, ``seed`` and ``wall_s``."""
 
-    def __init__(self, config: Config, run_dir: str | Path, terminal: Terminal, wandb: Wandb) -> None:
-        """The clock of ``wall_s`` starts here."""
-        self._metrics = MetricsFile(run_dir, terminal)
-        self._run_dir, self._terminal, self._wandb = run_dir, terminal, wandb
+    def trim(self, seeds: Sequence[int], steps: Sequence[int]) -> float:
+        """Drops the lines after ``steps[i]`` of ``seeds[i]``; returns the last wall_s that is left."""
+        ...
+
+    def write(self, lines: Sequence[dict[str, Any]]) -> None:
+        """Appends the lines of one log point."""
+        ...
+
+
+class Reporter:
+    """Log points: to where lines are kept, to trackers, the terminal and, now and then, into curves.png."""
+
+    def __init__(
+        self,
+        config: Config,
+        metrics: Metrics,
+        terminal: Terminal,
+        trackers: Sequence[Tracker] = (),
+        run_dir: str | Path | None = None,
+    ) -> None:
+        """The clock of ``wall_s`` starts here; ``run_dir`` is where curves.png goes, None: it is not drawn."""
+        self._metrics, self._run_dir = metrics, run_dir
+        self._terminal, self._trackers = terminal, trackers
         self._title = f"{config.algo} on {config.map}"
         self._started = time.monotonic()
         self._plotted_at, self._plot_cost = -math.inf, 0.0
@@ -84,11 +104,14 @@ class Reporter:
         ]
         new = [line for line, fresh in zip(lines, news.tolist(), strict=True) if fresh]
         self._metrics.write(new)
-        self._wandb.log(new)
+        for tracker in self._trackers:
+            tracker.log(new)
         self._terminal.numbers(lines)
 
     def plot(self, force: bool = False) -> None:
         """Redraws curves.png, unless drawing has had its share of the time already."""
+        if self._run_dir is None:
+            return
         begun = time.monotonic()
         if not force and begun - self._plotted_at < self._plot_cost / PLOT_SHARE:
             return
@@ -140,37 +163,44 @@ class Pace:
 
 def run(
     config: Config,
-    run_dir: str | Path,
     program: Program,
     saved: Any = None,
     *,
+    reporter: Reporter,
+    saver: checkpoint.Saver | checkpoint.Unsaved,
     terminal: Terminal,
-    wandb: Wandb,
+    best: checkpoint.Best | None = None,
+    start: Callable[[Any], Any] | None = None,
     stop: Callable[[], bool] = lambda: False,
-) -> int:
+    callback: Callback | None = None,
+) -> tuple[int, Any]:
     """Trains until every seed has ``total_steps`` steps.
 
     Args:
         config: checked.
-        run_dir: existing directory; metrics.jsonl, curves.png and checkpoints/ go there.
         program: of this config.
         saved: what ``checkpoint.restore`` returned for ``program.abstract``, to continue from there.
+        reporter: of log points.
+        saver: of checkpoints.
         terminal: where to report.
-        wandb: where to log, besides metrics.jsonl.
+        best: keeps the checkpoint with the highest test win rate.
+        start: what a fresh train state, leaves ``[seeds, ...]`` on the host, is changed into.
         stop: asked between slices; true saves and returns.
+        callback: told of every log point: the steps of the slowest seed, and by name the numbers of every
+            seed, ``[seeds]``, NaN where a seed has none; true saves and returns.
 
     Returns:
         The exit status: 0 done, 3 non-finite, 4 the last checkpoint could not be written,
-        130 stopped on request.
+        130 stopped on request; the train state, on the devices.
     """
-    reporter = Reporter(config, run_dir, terminal, wandb)
-    saver = checkpoint.Saver(run_dir, config.checkpoint.keep, terminal.warn, config.checkpoint.minutes)
 
     def snapshot() -> Any:
         return program.fetch({"state": state, "tally": tally})
 
     if saved is None:
         state, tally = program.init()
+        if start is not None:
+            state = program.place(start(program.fetch(state)))
         saver.save(0, snapshot())
     else:
         state, tally = program.place(saved["state"]), program.place(saved["tally"])
@@ -182,15 +212,22 @@ def run(
 
     terminal.status(int(steps.min()), "compiling")
     state, tally = program.chunk(state, tally, np.int32(0))  # compiles, updates nothing
+    halt = False
+
+    def log(numbers: list[dict[str, float]], news: np.ndarray) -> bool:
+        """Reports a log point; true where the callback wants no more."""
+        reporter.log(program.seeds, steps, numbers, news)
+        return callback is not None and bool(callback(int(steps.min()), by_name(numbers)))
+
     if fresh:
-        reporter.log(program.seeds, steps, test_numbers(program.evaluate(state)), steps >= 0)
+        halt = log(test_numbers(program.evaluate(state)), steps >= 0)
 
     status = EXIT_DONE
     pace = Pace(config, program, terminal)
     while status == EXIT_DONE and steps.min() < config.total_steps:
         last = int(program.fetch(tally.since).min())
         target = min((last // line + 1) * line, config.total_steps)
-        while steps.min() < target and status == EXIT_DONE and not stop():
+        while steps.min() < target and status == EXIT_DONE and not (halt or stop()):
             clock, before = time.monotonic(), steps
             size = pace.updates(target - int(steps.min()))
             state, tally = jax.block_until_ready(program.chunk(state, tally, np.int32(size)))
@@ -216,8 +253,10 @@ def run(
                 terminal.status(step, "evaluating")
                 tested = test_numbers(program.evaluate(state))
                 numbers = [test | train for test, train in zip(tested, numbers, strict=True)]
+                if best is not None:
+                    best.offer(step, tested, snapshot)
             # A seed that had its steps before the last line has nothing to add but the final evaluation
-            reporter.log(program.seeds, steps, numbers, (totals.updates > 0) | ends)
+            halt = log(numbers, (totals.updates > 0) | ends)
             if evaluates:
                 reporter.plot()
             tally = program.reset(state)
@@ -226,12 +265,21 @@ def run(
                 saver.save(step, snapshot())
 
     reporter.plot(force=True)
-    if not saver.close() and status != EXIT_NON_FINITE:
+    written = [saver.close(), best is None or best.close()]
+    if not all(written) and status != EXIT_NON_FINITE:
         status = EXIT_NOT_SAVED
-    return status
+    return status, state
 
 
-def _non_finite(seeds: np.ndarray, broken_at: np.ndarray, saver: checkpoint.Saver) -> str:
+def by_name(numbers: list[dict[str, float]]) -> dict[str, np.ndarray]:
+    """``[seeds]`` of every number that a seed has, NaN where another has none."""
+    names = dict.fromkeys(name for own in numbers for name in own)
+    return {name: np.array([own.get(name, math.nan) for own in numbers]) for name in names}
+
+
+def _non_finite(
+    seeds: np.ndarray, broken_at: np.ndarray, saver: checkpoint.Saver | checkpoint.Unsaved
+) -> str:
     saver.wait()
     first = int(np.argmax(broken_at >= 0))
     last = "none" if saver.latest is None else saver.directory / str(saver.latest)

@@ -8,11 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from seca_jax.config.schema import Config, steps_per_update
+from seca_jax.config.schema import Config, get, replace, steps_per_update, traced
 from seca_jax.envs.base import Environment
 from seca_jax.experience import rollout
 from seca_jax.runtime.devices import SeedAxis
 from seca_jax.types import Learner
+
+# What a program never sees, or is told when it is called
+UNSEEN = ("preset", "seed", "device", "out", "name", "resume", "eval.interval")
 
 
 @struct.dataclass
@@ -80,35 +83,61 @@ def rested(works: jax.Array, after: Any, before: Any) -> Any:
     return chosen.replace(replay=replay)
 
 
-class Program:
-    """The compiled functions of a run, each over all seeds at once.
+def shape(config: Config) -> Config:
+    """The config without what compiled programs take as arguments or never see: alike, they are shared."""
+    default = Config()
+    for name in (*traced(), *UNSEEN):
+        config = replace(config, name, get(default, name))
+    for group in ("log", "checkpoint", "wandb"):
+        config = replace(config, group, getattr(default, group))
+    return config
+
+
+class Functions:
+    """What is compiled for all runs of one :func:`shape`, each function over all seeds at once.
+
+    ``rates`` are the values of the traced keys, ``[seeds]`` each: a seed may have rates of its own.
 
     Attributes:
-        init: ``() -> (state, tally)``, on the devices (see :class:`~seca_jax.runtime.devices.SeedAxis`).
-        chunk: ``(state, tally, n) -> (state, tally)``; its arguments are donated. A seed that has
+        init: ``seeds -> (state, tally)``, on the devices (see :class:`~seca_jax.runtime.devices.SeedAxis`).
+        chunk: ``(rates, state, tally, n) -> (state, tally)``; state and tally are donated. A seed that has
             ``total_steps`` steps rests while the others go on.
         reset: ``state -> tally``.
-        evaluate: ``state -> {"won", "return", "length"}``, each ``[seeds, E]``, NumPy.
+        test: ``(seeds, params, updates) -> {"won", "return", "length"}``, each ``[seeds, E]``.
         place, fetch: anything with a seed axis from the host to the devices and back.
         abstract: ShapeDtypeStructs of ``{"state", "tally"}``, what a checkpoint holds.
-        seeds: numbers of the seeds, int64; by_seed: the same on the devices, uint32.
         update_steps: most environment steps of a seed in one update.
-        line_steps: a line of metrics.jsonl is written when all seeds have passed a multiple of these steps.
     """
 
-    def __init__(self, config: Config, env: Environment, learner: Learner, devices: list) -> None:
+    def __init__(
+        self, config: Config, env: Environment, make: Callable[[Config, Environment], Learner], devices: list
+    ) -> None:
         """Traces the initial state; a function is compiled when it is called first.
+
+        Args:
+            config: checked; traced keys, seeds' numbers and what a run's host alone reads do not matter.
+            env: the config's.
+            make: the learner of a config, whose traced keys may be tracers.
+            devices: see :func:`~seca_jax.runtime.devices.configure`.
 
         Raises:
             ValueError: the train state has an empty array.
         """
-        self.seeds = np.arange(config.seed, config.seed + config.seeds)
         axis = SeedAxis(devices, config.seeds)
         self.place, self.fetch = axis.place, axis.fetch
         self.update_steps = steps_per_update(config) or config.num_envs * env.max_steps
-        self.line_steps = line_steps(config)
-        # An inner jit, so that the three functions below share one tracing of the step
-        learner = learner._replace(train_step=jax.jit(learner.train_step))
+        learner = make(config, env)
+
+        # An inner jit, so that the functions below share one tracing of the step
+        @jax.jit
+        def train_step(rates: dict[str, jax.Array], state: Any) -> tuple[Any, dict[str, jax.Array]]:
+            own = config
+            for name, value in rates.items():
+                own = replace(own, name, value)
+            return make(own, env).train_step(state)
+
+        def stepping(rates: dict[str, jax.Array]) -> Learner:
+            return learner._replace(train_step=partial(train_step, rates))
 
         def compiled(function: Callable, in_axes: tuple = (0,), **options: Any) -> Callable:
             return jax.jit(axis.map(function, in_axes), out_shardings=axis.sharding, **options)
@@ -117,11 +146,14 @@ class Program:
             train_key, eval_key = jax.random.split(jax.random.key(seed))
             return train_key, eval_key
 
+        # The metrics' names do not depend on the rates
+        some = stepping({name: jnp.asarray(get(config, name), jnp.float32) for name in traced()})
+
         def init(seed: jax.Array) -> tuple[Any, Tally]:
             state = learner.init(keys(seed)[0])
             # Strong types from the start: a weakly typed zero would make the second call compile again
             state = jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype), state)
-            return state, fresh_tally(learner, state)
+            return state, fresh_tally(some, state)
 
         def evaluate(seed: jax.Array, params: Any, updates: jax.Array) -> dict[str, jax.Array]:
             key = jax.random.fold_in(keys(seed)[1], updates)
@@ -129,15 +161,16 @@ class Program:
                 env, learner.act, learner.initial_carry, params, key, config.eval.episodes
             )
 
-        self.by_seed = self.place(self.seeds.astype(np.uint32))
-        initialise, test = compiled(init), compiled(evaluate, (0, 0, 0))
-        self.init = lambda: initialise(self.by_seed)
         # Where updates have a fixed length, all seeds end together
         budget = config.total_steps if steps_per_update(config) is None else None
-        self.chunk = compiled(make_chunk(learner, budget), (0, 0, None), donate_argnums=(0, 1))
-        self.reset = compiled(lambda state: fresh_tally(learner, state))
-        self.evaluate = lambda state: self.fetch(test(self.by_seed, state.params, state.updates))
-        state, tally = jax.eval_shape(initialise, self.by_seed)
+
+        def chunk(rates: dict[str, jax.Array], state: Any, tally: Tally, n: jax.Array) -> tuple[Any, Tally]:
+            return make_chunk(stepping(rates), budget)(state, tally, n)
+
+        self.init, self.test = compiled(init), compiled(evaluate, (0, 0, 0))
+        self.chunk = compiled(chunk, (0, 0, 0, None), donate_argnums=(1, 2))
+        self.reset = compiled(lambda state: fresh_tally(some, state))
+        state, tally = jax.eval_shape(self.init, self.place(np.zeros(config.seeds, np.uint32)))
         self.abstract = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct((config.seeds, *x.shape[1:]), x.dtype),
             {"state": state, "tally": tally},
@@ -145,6 +178,36 @@ class Program:
         for path, leaf in jax.tree_util.tree_leaves_with_path(state):
             if leaf.size == 0:  # jaxlib 0.11 dies of them, without a word, where devices share the seeds
                 raise ValueError(f"the train state has an empty array: {jax.tree_util.keystr(path)}")
+
+
+class Program:
+    """The compiled functions of one run, its seeds and rates in place; the rest as :class:`Functions` has it.
+
+    Attributes:
+        init: ``() -> (state, tally)``.
+        chunk: ``(state, tally, n) -> (state, tally)``.
+        reset: ``state -> tally``.
+        evaluate: ``state -> {"won", "return", "length"}``, each ``[seeds, E]``, NumPy.
+        functions: what is compiled; place, fetch, abstract, update_steps: the same as there.
+        seeds: numbers of the seeds, int64; by_seed: the same on the devices, uint32.
+        rates: values of the traced keys on the devices, ``[seeds]``.
+        line_steps: a line of metrics.jsonl is written when all seeds have passed a multiple of these steps.
+    """
+
+    def __init__(self, config: Config, functions: Functions) -> None:
+        self.functions = functions
+        self.place, self.fetch = functions.place, functions.fetch
+        self.abstract, self.update_steps = functions.abstract, functions.update_steps
+        self.line_steps = line_steps(config)
+        self.seeds = np.arange(config.seed, config.seed + config.seeds)
+        self.by_seed = self.place(self.seeds.astype(np.uint32))
+        self.rates = self.place(
+            {name: np.full(config.seeds, get(config, name), np.float32) for name in traced()}
+        )
+        self.init = lambda: functions.init(self.by_seed)
+        self.chunk = partial(functions.chunk, self.rates)
+        self.reset = functions.reset
+        self.evaluate = lambda state: self.fetch(functions.test(self.by_seed, state.params, state.updates))
 
 
 def line_steps(config: Config) -> int:

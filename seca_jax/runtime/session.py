@@ -1,9 +1,11 @@
-"""One run, from a checked configuration to an exit status."""
+"""One run, from a checked configuration to what it has come to."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable, NamedTuple
 
 import jax
 
@@ -13,10 +15,10 @@ from seca_jax.config.check import ConfigError
 from seca_jax.config.learners import unread
 from seca_jax.config.schema import Config, get
 from seca_jax.envs.base import Environment
-from seca_jax.runtime import checkpoint, interrupt, loop
+from seca_jax.runtime import checkpoint, initial, interrupt, loop
 from seca_jax.runtime.devices import Device, configure
-from seca_jax.runtime.log import Terminal
-from seca_jax.runtime.program import Program
+from seca_jax.runtime.log import MetricsFile, MetricsList, Terminal
+from seca_jax.runtime.program import Functions, Program, shape
 from seca_jax.runtime.provenance import described, provenance
 from seca_jax.runtime.wandb import Wandb
 from seca_jax.types import Learner
@@ -38,23 +40,60 @@ def prepare(config: Config) -> tuple[list[Device], Environment, Learner]:
         raise ConfigError(str(error)) from None
 
 
-def run(config: Config, argv: Sequence[str]) -> int:
-    """Trains in ``config.out``, which no other process may use meanwhile; returns the exit status.
+def program_of(config: Config, devices: list[Device]) -> Program:
+    """The compiled program of a config that :func:`prepare` accepts; runs of one shape share theirs."""
+    return Program(config, _functions(shape(config), envs.make, algos.make, tuple(devices)))
+
+
+@lru_cache(maxsize=4)
+def _functions(
+    config: Config,
+    make_env: Callable[[Config], Environment],
+    make_learner: Callable[[Config, Environment], Learner],
+    devices: tuple[Device, ...],
+) -> Functions:
+    return Functions(config, make_env(config), make_learner, list(devices))
+
+
+class Outcome(NamedTuple):
+    """What a run has come to."""
+
+    status: int  # exit status
+    params: Any  # leaves [seeds, ...], NumPy
+    lines: list[dict[str, Any]]  # of metrics.jsonl
+
+
+def run(
+    config: Config,
+    argv: Sequence[str],
+    callback: loop.Callback | None = None,
+    *,
+    command_line: bool = True,
+) -> Outcome:
+    """Trains; with ``config.out`` in that directory, which no other process may use meanwhile.
 
     Args:
-        config: checked; where its ``resume`` is set, the run in that directory goes on.
+        config: checked; where its ``resume`` is set, the run in that directory goes on. Without ``out``
+            nothing is written, neither metrics nor checkpoints, and nothing is tracked.
         argv: words of the command, for the provenance.
+        callback: see :func:`seca_jax.runtime.loop.run`.
+        command_line: signals save and stop, and messages are printed; else signals are the caller's affair,
+            and only under ``log.progress`` anything is printed but warnings.
 
     Raises:
         ConfigError: it cannot start; nothing has been written.
     """
+    quiet = not command_line and not config.log.progress
+    if not config.out:
+        return _in_memory(config, callback, quiet)
     run_dir = Path(config.out)
     with runs.locked(run_dir, "resume" if config.resume else "out"):
         if not config.resume:  # another process may have been here since the configuration was checked
             runs.check_vacant(run_dir)
-        devices, env, learner = prepare(config)
-        terminal = Terminal(config.total_steps, config.log.progress)
-        program = Program(config, env, learner, devices)
+        devices, _, _ = prepare(config)
+        terminal = Terminal(config.total_steps, config.log.progress, quiet)
+        program = program_of(config, devices)
+        start = _start(config, program)  # while nothing is written yet: it may be refused
         origin = provenance(devices, argv, "seca_jax.train")
         if config.resume:
             saved, origin, remarks = _resumed(config, run_dir, program, origin, terminal)
@@ -65,7 +104,70 @@ def run(config: Config, argv: Sequence[str]) -> int:
             f"{config.algo} on {config.map}, {config.seeds} seed{'s' * (config.seeds > 1)}, "
             f"{described(devices)}: {run_dir}; compiling"
         )
-        return _train(config, run_dir, program, saved, origin, remarks, terminal)
+        for remark in remarks:
+            terminal.warn(remark)
+        signals = (
+            interrupt.graceful(
+                lambda: terminal.warn(
+                    "stopping after the steps under way, then saving; Ctrl-C now aborts without saving"
+                )
+            )
+            if command_line
+            else contextlib.nullcontext(lambda: False)
+        )
+        status = 1
+        try:
+            # From here on a signal leaves a run that can be continued, however early it comes
+            with signals as stop:
+                status, state = _train(
+                    config,
+                    run_dir,
+                    program,
+                    saved,
+                    origin,
+                    terminal,
+                    start=start,
+                    stop=stop,
+                    callback=callback,
+                )
+        finally:
+            terminal.close()
+        if status == interrupt.EXIT_INTERRUPTED:
+            terminal.say(f"interrupted; continue with resume={run_dir}")
+        elif status == 0:
+            terminal.say(f"done: {run_dir / runs.CURVES}")
+        return Outcome(status, program.fetch(state.params), runs.read_metrics(run_dir))
+
+
+def _in_memory(config: Config, callback: loop.Callback | None, quiet: bool) -> Outcome:
+    """A run that leaves no directory."""
+    devices, _, _ = prepare(config)
+    program = program_of(config, devices)
+    terminal, metrics = Terminal(config.total_steps, config.log.progress, quiet), MetricsList()
+    try:
+        status, state = loop.run(
+            config,
+            program,
+            reporter=loop.Reporter(config, metrics, terminal),
+            saver=checkpoint.Unsaved(),
+            terminal=terminal,
+            start=_start(config, program),
+            callback=callback,
+        )
+    finally:
+        terminal.close()
+    return Outcome(status, program.fetch(state.params), metrics.lines)
+
+
+def _start(config: Config, program: Program) -> Callable[[Any], Any] | None:
+    """What a fresh train state is changed into under ``init``; None: nothing.
+
+    Raises:
+        ConfigError: there is no such run or checkpoint, or its parameters do not fit.
+    """
+    if not config.init.run:
+        return None
+    return initial.start(config, program.abstract["state"])
 
 
 def _save(run_dir: Path, config: Config, origin: dict[str, Any], complaint: str) -> None:
@@ -141,41 +243,35 @@ def _train(
     program: Program,
     saved: Any,
     origin: dict[str, Any],
-    remarks: Sequence[str],
     terminal: Terminal,
-) -> int:
-    """The training itself, from a directory that holds config.yaml; returns the exit status."""
-    status = 1
-    try:
-        # From here on a signal leaves a run that can be continued, however early it comes
-        with interrupt.graceful(
-            lambda: terminal.warn(
-                "stopping after the steps under way, then saving; Ctrl-C now aborts without saving"
-            )
-        ) as stop:
-            for remark in remarks:
-                terminal.warn(remark)
-            size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(program.abstract["state"]))
-            if size > LARGE_STATE:
-                terminal.say(f"the state, and every checkpoint of it, is up to {size / 2**20:,.0f} MiB")
-            wandb = Wandb(
-                run_dir,
-                mode=config.wandb.mode,
-                project=config.wandb.project,
-                entity=config.wandb.entity,
-                group=config.wandb.group or config.name,
-                run_id=origin["wandb_id"],
-                seeds=program.seeds.tolist(),
-                config={**asdict(config), "provenance": origin},
-                terminal=terminal,
-            )
-            status = loop.run(config, run_dir, program, saved, terminal=terminal, wandb=wandb, stop=stop)
-            terminal.status(config.total_steps if status == 0 else 0, "closing")
-            wandb.close(status)
-    finally:
-        terminal.close()
-    if status == interrupt.EXIT_INTERRUPTED:
-        terminal.say(f"interrupted; continue with resume={run_dir}")
-    elif status == 0:
-        terminal.say(f"done: {run_dir / runs.CURVES}")
-    return status
+    **options: Any,
+) -> tuple[int, Any]:
+    """The training itself, in a directory that holds config.yaml; returns what ``loop.run`` does."""
+    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(program.abstract["state"]))
+    if size > LARGE_STATE:
+        terminal.say(f"the state, and every checkpoint of it, is up to {size / 2**20:,.0f} MiB")
+    wandb = Wandb(
+        run_dir,
+        mode=config.wandb.mode,
+        project=config.wandb.project,
+        entity=config.wandb.entity,
+        group=config.wandb.group or config.name,
+        run_id=origin["wandb_id"],
+        seeds=program.seeds.tolist(),
+        config={**asdict(config), "provenance": origin},
+        terminal=terminal,
+    )
+    settings = config.checkpoint
+    status, state = loop.run(
+        config,
+        program,
+        saved,
+        reporter=loop.Reporter(config, MetricsFile(run_dir, terminal), terminal, [wandb], run_dir),
+        saver=checkpoint.Saver(run_dir, settings.keep, terminal.warn, settings.minutes),
+        best=checkpoint.Best(run_dir, terminal.warn) if settings.best else None,
+        terminal=terminal,
+        **options,
+    )
+    terminal.status(config.total_steps if status == 0 else 0, "closing")
+    wandb.close(status)
+    return status, state

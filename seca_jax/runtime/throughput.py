@@ -26,7 +26,7 @@ from seca_jax import algos, envs
 from seca_jax.config.schema import Config, replace
 from seca_jax.envs.smax.scenarios import SCENARIOS
 from seca_jax.experience import rollout
-from seca_jax.runtime.program import Program
+from seca_jax.runtime.session import program_of
 from seca_jax.types import Carry
 
 BACKENDS = ("core", "upstream")
@@ -133,15 +133,15 @@ def rollout_alone(config: Config, env: Any, learner: Any) -> Timed:
     return Timed(advance, compile_s, peak)
 
 
-def training(config: Config, env: Any, learner: Any, devices: list) -> Timed:
+def training(config: Config, devices: list) -> Timed:
     """The very program that ``seca_jax.train`` runs, without logging, evaluation and checkpoints."""
-    trainer = Program(config, env, learner, devices)
+    trainer = program_of(config, devices)
     held = list(trainer.init())
-    program, compile_s, peak = compiled(trainer.chunk, *held, np.int32(1))
+    program, compile_s, peak = compiled(trainer.functions.chunk, trainer.rates, *held, np.int32(1))
     made = [0]
 
     def advance(n: int) -> int:
-        held[:] = program(*held, np.int32(n))
+        held[:] = program(trainer.rates, *held, np.int32(n))
         total = int(trainer.fetch(held[0].steps).sum())
         steps, made[0] = total - made[0], total
         return steps
@@ -225,7 +225,7 @@ def measure(
         learner = algos.make(config, env)
         makers = {
             "rollout": lambda: rollout_alone(config, env, learner),
-            "train": lambda: training(config, env, learner, devices),
+            "train": lambda: training(config, devices),
         }
         for what in makers:
             if what in whats:

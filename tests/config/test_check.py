@@ -132,7 +132,8 @@ def test_whole_episodes_need_one_episode_of_each_environment(refused):
 
 @pytest.mark.parametrize("part", ["actor", "critic"])
 def test_minibatches_must_divide_the_environments(refused, part):
-    complaint = refused("num_envs=32", "actor.minibatches=1", "critic.minibatches=1", f"{part}.minibatches=5")
+    other = {"actor": "critic", "critic": "actor"}[part]
+    complaint = refused("num_envs=32", f"{other}.minibatches=1", f"{part}.minibatches=5")
     assert complaint == f"{part}.minibatches=5 must divide num_envs=32, as {part}.minibatches=4 would"
 
 

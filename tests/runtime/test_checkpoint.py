@@ -17,7 +17,7 @@ from seca_jax import runs, train
 from seca_jax.config import compose
 from seca_jax.config.check import ConfigError
 from seca_jax.runtime import checkpoint
-from seca_jax.runtime.program import Program
+from seca_jax.runtime.program import Functions, Program
 
 SMALL = ["map=3m", "seeds=2", "num_envs=4", "window=5", "eval.episodes=4", "wandb.mode=disabled"]
 EVERY = ["log.interval=100", "eval.interval=400", "checkpoint.interval=200", "total_steps=400"]
@@ -188,7 +188,7 @@ def test_load_run_gives_the_parameters_of_every_seed(run):
     config, step, params = checkpoint.load_run(run)
     assert (config.seeds, step) == (2, 400)
     env = stub.make_env(config)
-    program = Program(config, env, stub.make_algorithm(config, env), jax.devices("cpu"))
+    program = Program(config, Functions(config, env, stub.make_algorithm, jax.devices("cpu")))
     state, tally = program.init()
     state, _ = program.chunk(state, tally, np.int32(20))
     jax.tree.map(np.testing.assert_array_equal, params, state.params)

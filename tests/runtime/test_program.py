@@ -6,7 +6,7 @@ import numpy as np
 from seca_jax import algos, envs
 from seca_jax.config import compose
 from seca_jax.runtime import checkpoint
-from seca_jax.runtime.program import Program
+from seca_jax.runtime.program import Functions, Program
 
 TINY = ["map=matrix", "algo=vdn", "seeds=2", "num_envs=4", "q.batch=4", "q.episodes=16", "q.updates=1"]
 
@@ -14,7 +14,7 @@ TINY = ["map=matrix", "algo=vdn", "seeds=2", "num_envs=4", "q.batch=4", "q.episo
 def program(total_steps):
     config = compose.from_words([*TINY, "actor.hidden=8", f"total_steps={total_steps}"])
     env = envs.make(config)
-    return Program(config, env, algos.make(config, env), jax.devices("cpu"))
+    return Program(config, Functions(config, env, algos.make, jax.devices("cpu")))
 
 
 def test_resting_leaves_a_seed_and_its_replay_buffer_as_they_are():

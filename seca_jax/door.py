@@ -21,6 +21,7 @@ class Callable_(ModuleType):
     """A command line's module that may be called as the function of its name in :mod:`seca_jax.api`."""
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
+        """What that function returns."""
         return getattr(import_module("seca_jax.api"), self.__name__.rpartition(".")[2])(*args, **keywords)
 
 

@@ -75,9 +75,7 @@ def test_the_document_has_the_promised_fields():
         "return": np.array([[2.0, 2, 0, 0], [2, 2, 2, 0]]),
         "length": np.array([[20, 30, 10, 20], [10, 10, 10, 30]]),
     }
-    document = evaluate.summary(
-        Config(map="3m", seed=7), 320_000, 99, results, played_on="3m", sampled=False
-    )
+    document = evaluate.summary(Config(map="3m", seed=7), 320_000, 99, results, played_on="3m", sampled=False)
     assert document == {
         "map": "3m",
         "trained_on": "3m",

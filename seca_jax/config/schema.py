@@ -248,6 +248,8 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class InitConfig:
+    """``init.*``: whose parameters training starts from."""
+
     run: str = key(
         "",
         "run directory whose parameters come first, optimisers and counters fresh (init=DIR for short)",

@@ -234,6 +234,7 @@ class Best:
     """Keeps the checkpoint with the highest test win rate, mean over seeds; the mean return decides ties."""
 
     def __init__(self, run_dir: str | os.PathLike, report: Callable[[str], None]) -> None:
+        """Takes over what ``run_dir`` has; ``report`` is told in a line what could not be saved."""
         self._saver = Saver(run_dir, 1, report, name=runs.BEST)
         # What a resumed run has to beat: its numbers are in metrics.jsonl
         lines = [line for line in runs.read_metrics(run_dir) if line["step"] == self._saver.latest]

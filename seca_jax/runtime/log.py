@@ -154,6 +154,7 @@ class MetricsList:
     """
 
     def __init__(self) -> None:
+        """No lines yet."""
         self.lines: list[dict[str, Any]] = []
 
     def trim(self, seeds: Sequence[int], steps: Sequence[int]) -> float:

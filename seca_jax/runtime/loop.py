@@ -82,7 +82,7 @@ class Reporter:
         trackers: Sequence[Tracker] = (),
         run_dir: str | Path | None = None,
     ) -> None:
-        """The clock of ``wall_s`` starts here; ``run_dir`` is where curves.png goes, None: it is not drawn."""
+        """The clock of ``wall_s`` starts here; ``run_dir`` is where curves.png goes, None: nowhere."""
         self._metrics, self._run_dir = metrics, run_dir
         self._terminal, self._trackers = terminal, trackers
         self._title = f"{config.algo} on {config.map}"

@@ -195,6 +195,7 @@ class Program:
     """
 
     def __init__(self, config: Config, functions: Functions) -> None:
+        """Takes ``functions`` of the config's shape."""
         self.functions = functions
         self.place, self.fetch = functions.place, functions.fetch
         self.abstract, self.update_steps = functions.abstract, functions.update_steps

@@ -52,6 +52,7 @@ class TrainState:
     steps: jax.Array  # int32, real environment steps
     updates: jax.Array  # int32, batches learned from
     critic_updates: jax.Array  # int32
+    slope: Any = None  # of the credit, SeCA's under credit.calibrate
 
 
 class Parts(NamedTuple):

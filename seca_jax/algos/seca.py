@@ -1,11 +1,14 @@
 """SeCA: sequential credit assignment, ordered by integrated gradients (Sections 3.3 and 3.4)."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any, Callable
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 
+from seca_jax.algos import actor_critic
 from seca_jax.algos.actor_critic import (
     Log,
     Params,
@@ -34,6 +37,16 @@ from seca_jax.envs.base import Environment
 from seca_jax.experience.rollout import Rollout
 from seca_jax.types import Assessment, Learner
 
+MEMORY = 0.9  # of the running slope: about ten updates
+
+
+@struct.dataclass
+class Slope:
+    """Running sums of what a credit's slope is made of, their last batches counting most."""
+
+    cross: jax.Array  # [] of E[(y - f(s; pi)) A_i]
+    square: jax.Array  # [] of E[A_i^2]
+
 
 def update(parts: Parts, state: TrainState) -> tuple[TrainState, Log]:
     """One update of SeCA."""
@@ -45,24 +58,26 @@ def update(parts: Parts, state: TrainState) -> tuple[TrainState, Log]:
 
     # 2 Fit the critic f(s; v) to TD(lambda) targets, Eq. 10.
     targets = td_targets(parts, state, rollout, config.credit.lam)
-    unfitted = under_critic(parts, state.params.critic, rollout, rollout.extra)  # for the meter alone
+    unfitted = under_critic(parts, state.params.critic, rollout, rollout.extra)  # for the meter
     state, critic_log = fit_critic(parts, state, rollout, targets, rates.critic, keys.critic)
 
     # 3 Order the agents by their contributions, integrated gradients along the path of policies, Eq. 14.
     batch = under_critic(parts, state.params.critic, rollout, rollout.extra)
     ordered = order_of(config.credit, batch)
 
+    # How true the critic's credit is on a batch that it has not been fitted to.
+    meter_log = credit_meter(unfitted, targets.values, sequential_and_value, ordered)
+    state, share = calibrated(config.credit, state, meter_log)
+
     # 4 Judge them one after the other in that order, Eq. 9. Ours: with the TD residual, to one size.
     advantage, value = batch.at_states(sequential_and_value, ordered)
-    advantage, value = weighed(config.credit.weight, advantage, value)
+    advantage, value = weighed(share, advantage, value)
     samples, credit_log = settle(config.credit, advantage, targets.outcome - value, rollout)
 
     # 5 Ascend Eq. 13's policy gradient with the adaptive entropy of Eq. 12.
     objective = partial(policy_gradient, config.actor)
     state, actor_log = fit_actor(parts, state, samples, objective, rates, keys.actor)
 
-    # How true the credit is, measured before the fit; nothing is learned from it.
-    meter_log = credit_meter(unfitted, targets.values, sequential_and_value, ordered)
     order_log = {"order_moved": moved(ordered, rollout.mask)}
     return finish(state, stream, keys.next, rollout, critic_log, order_log, meter_log, credit_log, actor_log)
 
@@ -123,17 +138,39 @@ def sequential_and_value(
     return sequential(f, policy, action, ordered), f(action)
 
 
-def weighed(weight: float, advantage: jax.Array, value: jax.Array) -> tuple[jax.Array, jax.Array]:
+def calibrated(config: CreditConfig, state: TrainState, meter: Log) -> tuple[TrainState, float | jax.Array]:
+    """The share that credit gets in the advantage: ``weight``, under ``calibrate`` times the running slope.
+
+    A slope below 0 counts as 0, where credit is noise, and one above 1 as 1: it would be trusted more than
+    the critic means.
+
+    Args:
+        config: ``weight`` and ``calibrate`` matter.
+        state: whose slope goes on.
+        meter: of :func:`credit_meter`, from this batch.
+    """
+    if not config.calibrate:
+        return state, config.weight
+    square = jnp.square(meter["credit_rms"])
+    slope = Slope(
+        cross=MEMORY * state.slope.cross + (1 - MEMORY) * meter["credit_slope"] * square,
+        square=MEMORY * state.slope.square + (1 - MEMORY) * square,
+    )
+    share = jnp.clip(slope.cross / jnp.maximum(slope.square, 1e-12), 0.0, 1.0)
+    return replace(state, slope=slope), config.weight * share
+
+
+def weighed(weight: float | jax.Array, advantage: jax.Array, value: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Ours: a share of the differences, and f as if they had had that share: f(s; pi) at none.
 
     With the whole residual y - value, A_i = y - f(s; pi) + weight (D_i - sum_j D_j).
 
     Args:
-        weight: share; 1 changes nothing.
+        weight: share []; 1 changes nothing.
         advantage: [T, B, N], the differences D_i, which add up to f(s; u) - f(s; pi).
         value: [T, B], f(s; u).
     """
-    if weight == 1.0:
+    if isinstance(weight, float) and weight == 1.0:
         return advantage, value
     return weight * advantage, value - (1.0 - weight) * jnp.sum(advantage, axis=-1)
 
@@ -162,7 +199,15 @@ def assess(parts: Parts, params: Params, rollout: Rollout) -> Assessment:
     )
 
 
+def init(parts: Parts, key: jax.Array) -> TrainState:
+    """The state that training starts from."""
+    state = actor_critic.init(parts, key)
+    if not parts.config.credit.calibrate:
+        return state
+    return replace(state, slope=Slope(jnp.zeros(()), jnp.zeros(())))
+
+
 def make(config: Config, env: Environment) -> Learner:
     """The SeCA learner of a run."""
     parts = assemble(config, env, team_critic(config, env))
-    return learner(parts, update, assess=partial(assess, parts))
+    return learner(parts, update, assess=partial(assess, parts))._replace(init=partial(init, parts))

@@ -165,6 +165,9 @@ class CreditConfig:
         low=0,
         high=1,
     )
+    calibrate: bool = key(
+        False, "ours: multiply that share by the credit's running slope, between 0 (noise) and 1 (right)"
+    )
     lam: float = key(
         -1.0, "ours: lambda of the return y in the TD residual; negative: lam, as the critic's", high=1
     )

@@ -7,10 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import struct
 
+import seca_jax
 from seca_jax.algos import coma_newarchi, seca
 from seca_jax.algos.actor_critic import METERED, UnderCritic, credit_meter
 from seca_jax.algos.critic import Critic
+from seca_jax.algos.seca import Slope, calibrated
+from seca_jax.config.schema import CreditConfig
 
 AGENTS, ACTIONS = 3, 2
 JOINT = np.array(list(itertools.product(range(ACTIONS), repeat=AGENTS)))  # a step each
@@ -82,3 +86,43 @@ def test_credit_of_nobody_is_finite():
     batch, y = batch_of(0.0)
     log = credit_meter(batch, y, coma_newarchi.counterfactual_and_value)
     assert log["credit_slope"] == log["credit_rms"] == 0.0
+
+
+def test_credit_counts_as_much_as_it_is_right():
+    """Under calibrate the share is the slope, batch by batch nearer; noise and sign errors get none."""
+    config = CreditConfig(calibrate=True, weight=0.5)
+    start = SimpleState(Slope(jnp.zeros(()), jnp.zeros(())))
+
+    def share_after(slopes, sizes):
+        state = start
+        for slope, size in zip(slopes, sizes, strict=True):
+            state, share = calibrated(config, state, {"credit_slope": slope, "credit_rms": jnp.asarray(size)})
+        return float(share)
+
+    np.testing.assert_allclose(share_after([0.4], [2.0]), 0.5 * 0.4, rtol=1e-5)
+    assert share_after([-0.4], [2.0]) == 0.0 and share_after([3.0], [2.0]) == 0.5
+    # Sums, so that a batch with hardly any credit says hardly anything
+    np.testing.assert_allclose(share_after([0.4, 99.0], [2.0, 1e-3]), 0.5 * 0.4, rtol=1e-3)
+    both = (0.9 * 0.8 * 1.0 + 0.2 * 4.0) / (0.9 * 1.0 + 4.0)
+    np.testing.assert_allclose(share_after([0.8, 0.2], [1.0, 2.0]), 0.5 * both, rtol=1e-5)
+    assert calibrated(CreditConfig(weight=0.5), start, {}) == (start, 0.5)
+
+
+@struct.dataclass
+class SimpleState:
+    slope: Slope
+
+
+def test_calibrated_credit_trains(tmp_path):
+    """The share changes what is learned, and the running slope is part of a checkpoint."""
+    tiny = {"map": "leader", "seeds": 1, "num_envs": 8, "window": 5, "total_steps": 120, "actor.hidden": 8}
+    tiny |= {"critic.mixing": 8, "critic.hypernet_hidden": "8", "eval.episodes": 2, "log.interval": 40}
+    plain = seca_jax.train(tiny)
+    whole = seca_jax.train(tiny, credit={"calibrate": True}, out=tmp_path / "whole")
+    assert not np.array_equal(plain.metrics["train/entropy"], whole.metrics["train/entropy"], equal_nan=True)
+    part = seca_jax.train(
+        tiny, credit={"calibrate": True}, out=tmp_path / "run", callback=lambda step, _: step >= 40
+    )
+    assert part.status == "stopped"
+    rest = seca_jax.train(resume=tmp_path / "run")
+    jax.tree.map(np.testing.assert_array_equal, rest.params, whole.params)

@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import ctypes
 import gc
 import json
 import logging
@@ -13,6 +14,10 @@ ROOT = Path(__file__).resolve().parent.parent
 # Compiled programs outlive the test session, and subprocesses find them too
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".jax_cache"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+# Programs of tests run for milliseconds after seconds of compilation, in which thorough optimisation is lost
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+# Every compiler thread's own heap keeps what it once had; workers and subprocesses are started with one
+os.environ.setdefault("MALLOC_ARENA_MAX", "1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
 
@@ -24,6 +29,8 @@ def forget():
     if jax := sys.modules.get("jax"):
         jax.clear_caches()
         gc.collect()
+        if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc keeps freed memory otherwise
+            trim(0)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ def save_run(directory, **words):
     """A run that has not learned anything yet."""
     config = compose.compose({"seeds": SEEDS, "seed": 4, **words})
     learner = algos.make(config, envs.make(config))
-    state = jax.vmap(learner.init)(jax.vmap(jax.random.key)(np.arange(SEEDS)))
+    state = jax.jit(jax.vmap(learner.init))(jax.vmap(jax.random.key)(np.arange(SEEDS)))
     directory.mkdir()
     compose.save(directory, config, {"versions": {}})
     saver = Saver(directory, 1, pytest.fail)

@@ -19,7 +19,7 @@ def lived(algo, name="leader"):
     config = compose({"map": name, "algo": algo, "seeds": 1})
     env = envs.make(config)
     learner = algos.make(config, env)
-    params = learner.init(jax.random.key(3)).params
+    params = jax.jit(learner.init)(jax.random.key(3)).params
     carry = learner.initial_carry(EPISODES)
     rollout = moments.live(env, learner.act, params, carry, jax.random.key(4), EPISODES)
     return config, env, learner, params, rollout

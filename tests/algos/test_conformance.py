@@ -54,7 +54,8 @@ class Trained:
 
 @pytest.fixture(scope="module", params=algos.names())
 def trained(request):
-    return Trained(request.param)
+    yield Trained(request.param)
+    jax.clear_caches()  # of one learner at a time
 
 
 def same(a, b):

@@ -211,7 +211,7 @@ def test_acting_is_greedy_or_explores_with_the_final_epsilon():
     config = config_of("one_step", "vdn", epsilon_final=0.3)
     env = probes.make("one_step")
     learner = algos.make(config, env)
-    params = learner.init(jax.random.key(0)).params
+    params = jax.jit(learner.init)(jax.random.key(0)).params
     view = env.view(env.reset(jax.random.key(1), 4000))
     args = (params, learner.initial_carry(4000), view.obs, view.avail)
     best, carry = learner.act(*args, jax.random.key(2), True)

@@ -98,7 +98,7 @@ def test_losses_that_explode_are_reported():
         critic=CriticConfig(**CRITIC, lr=1e30), actor=ActorConfig(hidden=8, epochs=1, minibatches=1, lr=1e30)
     )
     learner = algos.make(config, probes.make(config.map))
-    state = learner.init(jax.random.key(0))
+    state = jax.jit(learner.init)(jax.random.key(0))
     finite = []
     step = jax.jit(learner.train_step)
     for _ in range(4):

@@ -23,6 +23,7 @@ def test_a_sweep_is_checked_whole_before_its_first_run(refused):
     ("words", "complaint"),
     [
         (("map=3m,MMM2", "env.backend=upstream"), "env.backend=upstream: jaxmarl has no MMM2"),
+        (("map=3m,MMM2", "env.random_start=types"), "env.random_start=types: MMM2 has a start of its own"),
         (("map=matrix", "algo=seca,vdn", "rollout=stream"), "rollout=stream: vdn replays whole episodes"),
     ],
 )

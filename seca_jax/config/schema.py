@@ -74,6 +74,17 @@ class EnvConfig:
         "upstream (jaxmarl's 101 steps; 130 on 1c3s5z and MMM2, 290 on 2c_vs_64zg) or smac (its game time)",
         choices=("upstream", "smac"),
     )
+    see_enemy_actions: bool = key(True, "whether SMAX's agents see what enemies did last")
+    walls_cause_death: bool = key(True, "whether units at the edge of a SMAX map die, or only stop there")
+    enemy_shoots: bool = key(True, "whether SMAX's scripted opponent shoots")
+    won_battle_bonus: float = key(1.0, "reward of a won SMAX battle, before env.reward_scale", low=0)
+    world_steps: int = key(8, "physics steps of 1/16 s in one step of a SMAX battle", low=1)
+    sight_range: float = key(0.0, "how far SMAX's units see, in cells; 0: every type's own range", low=0)
+    random_start: str = key(
+        "map",
+        "what SMAX draws for every battle, as SMACv2: none, positions, types, both, or what the map does",
+        choices=("map", "none", "positions", "types", "both"),
+    )
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from seca_jax.envs.registry import TASKS, names
-from seca_jax.envs.smax.scenarios import SCENARIOS
+from seca_jax.envs.smax.scenarios import SCENARIOS, Rules
 
 if TYPE_CHECKING:
     from seca_jax.config.schema import Config
@@ -53,4 +53,13 @@ def make(config: "Config") -> "Environment":
         opponent=config.env.opponent,
         reward_scale=config.env.reward_scale,
         time_limit=config.env.time_limit,
+        rules=Rules(
+            see_enemy_actions=config.env.see_enemy_actions,
+            walls_cause_death=config.env.walls_cause_death,
+            enemy_shoots=config.env.enemy_shoots,
+            won_battle_bonus=config.env.won_battle_bonus,
+            world_steps=config.env.world_steps,
+            sight_range=config.env.sight_range,
+            random_start=config.env.random_start,
+        ),
     )

@@ -19,8 +19,19 @@ from seca_jax.envs.quietly import jaxmarl
 from seca_jax.envs.smax import battle as battles
 from seca_jax.envs.smax import core, spawn
 from seca_jax.envs.smax import observation as views
-from seca_jax.envs.smax.scenarios import SCENARIOS, Scenario
-from seca_jax.envs.smax.units import MARINE
+from seca_jax.envs.smax.scenarios import SCENARIOS, Rules, Scenario
+from seca_jax.envs.smax.units import MARINE, TABLE, UPSTREAM_TYPES, UnitTable
+
+FIGURES = {
+    "unit_type_velocities": "velocity",
+    "unit_type_attacks": "attack",
+    "unit_type_attack_ranges": "attack_range",
+    "unit_type_sight_ranges": "sight",
+    "unit_type_radiuses": "radius",
+    "unit_type_health": "health",
+    "unit_type_weapon_cooldowns": "cooldown",
+}
+"""The column of the unit table that an option of jaxmarl's replaces."""
 
 Agents = dict[str, jax.Array]  # by agent, and under further names such as "world_state" and "__all__"
 
@@ -116,15 +127,29 @@ def _scenario(scenario: Any) -> Scenario:
     """Ours, from jaxmarl's own ``Scenario``."""
     if isinstance(scenario, Scenario):
         return scenario
-    if scenario.smacv2_position_generation != scenario.smacv2_unit_type_generation:
-        raise ValueError("scenario: the core draws positions and unit types both or neither")
     types = tuple(int(index) for index in np.asarray(scenario.unit_types))
     allies, enemies = types[: scenario.num_allies], types[scenario.num_allies :]
-    random_start = bool(scenario.smacv2_position_generation)
+    drawn = bool(scenario.smacv2_position_generation), bool(scenario.smacv2_unit_type_generation)
     for known in SCENARIOS.values():
-        if (known.allies, known.enemies, known.random_start) == (allies, enemies, random_start):
+        if (known.allies, known.enemies, (known.random_start, known.random_types)) == (
+            allies,
+            enemies,
+            drawn,
+        ):
             return known
-    return Scenario("custom", allies, enemies, smac_steps=0, random_start=random_start)
+    return Scenario("custom", allies, enemies, 0, random_start=drawn[0], random_types=drawn[1])
+
+
+def _figures(options: dict[str, Any]) -> UnitTable:
+    """The unit table with the figures that jaxmarl's options give, which are taken out of them."""
+    table = TABLE
+    for name, column in FIGURES.items():
+        if name in options:
+            known, given = getattr(table, column), np.asarray(options.pop(name), np.float32)
+            if given.shape != (UPSTREAM_TYPES,):
+                raise ValueError(f"{name}: expected a figure for each of {UPSTREAM_TYPES} types, not {given}")
+            table = table._replace(**{column: np.concatenate([given, known[UPSTREAM_TYPES:]])})
+    return table
 
 
 def _refuse(options: dict[str, Any]) -> None:
@@ -155,6 +180,14 @@ class HeuristicEnemySMAX:
         attack_mode: str = "closest",
         observation_type: str = "unit_list",
         max_steps: int | None = None,
+        smacv2_position_generation: bool = False,
+        smacv2_unit_type_generation: bool = False,
+        see_enemy_actions: bool = True,
+        walls_cause_death: bool = True,
+        enemy_shoots: bool = True,
+        won_battle_bonus: float = 1.0,
+        world_steps_per_env_step: int = 8,
+        time_per_step: float = 1 / 16,
         **options: Any,
     ) -> None:
         """A map's environment.
@@ -166,7 +199,15 @@ class HeuristicEnemySMAX:
             attack_mode: whom the opponent shoots, ``closest`` or ``random``.
             observation_type: ``unit_list`` or ``conic``.
             max_steps: as jaxmarl counts: the battle is over with the transition after these. None: the map's.
-            **options: jaxmarl's others, with their defaults.
+            smacv2_position_generation: without a scenario: draw positions for every battle.
+            smacv2_unit_type_generation: without a scenario: draw unit types for every battle.
+            see_enemy_actions: whether observations tell what enemies did last.
+            walls_cause_death: whether units at the map's edge die, or only stop there.
+            enemy_shoots: whether the opponent shoots.
+            won_battle_bonus: reward of a win.
+            world_steps_per_env_step: physics steps in a step.
+            time_per_step: seconds of a physics step.
+            **options: :data:`FIGURES` of jaxmarl's six unit types, [6] each; others with their defaults.
 
         Raises:
             ValueError: an option's value that the core does not have.
@@ -174,12 +215,28 @@ class HeuristicEnemySMAX:
         """
         core.check("attack_mode", attack_mode, core.OPPONENTS)
         core.check("observation_type", observation_type, core.OBSERVATIONS)
+        table = _figures(options)
         _refuse(options)
         if scenario is None:
-            scenario = Scenario("custom", (MARINE,) * num_allies, (MARINE,) * num_enemies, smac_steps=0)
+            scenario = Scenario(
+                "custom",
+                (MARINE,) * num_allies,
+                (MARINE,) * num_enemies,
+                0,
+                random_start=smacv2_position_generation,
+                random_types=smacv2_unit_type_generation,
+            )
         scenario = _scenario(scenario)
+        rules = Rules(
+            see_enemy_actions=see_enemy_actions,
+            walls_cause_death=walls_cause_death,
+            enemy_shoots=enemy_shoots,
+            won_battle_bonus=won_battle_bonus,
+            world_steps=world_steps_per_env_step,
+            step_seconds=time_per_step,
+        )
         limit = scenario.max_steps if max_steps is None else max_steps + 1
-        battle = battles.make_battle(scenario, limit)
+        battle = battles.make_battle(scenario, limit, rules, table)
         self.battle = battle
         self.attack_mode = attack_mode
         self.observation_type = observation_type
@@ -189,7 +246,7 @@ class HeuristicEnemySMAX:
         self.num_ally_actions = battle.num_actions
         self.num_enemy_actions = battle.num_enemy_actions
         self.num_movement_actions = battles.NUM_MOVES
-        self.world_steps_per_env_step = battles.SUBSTEPS
+        self.world_steps_per_env_step = rules.world_steps
         self.map_width = self.map_height = int(battles.MAP_SIZE)
         self.unit_type_bits = battle.num_types
         self.agents = [f"ally_{i}" for i in range(battle.num_allies)]

@@ -15,8 +15,8 @@ from seca_jax.envs.quietly import jaxmarl
 from seca_jax.envs.smax.battle import make_battle
 from seca_jax.envs.smax.frame import Frame
 from seca_jax.envs.smax.physics import targets
-from seca_jax.envs.smax.scenarios import SCENARIOS, max_steps
-from seca_jax.envs.smax.units import TABLE
+from seca_jax.envs.smax.scenarios import SCENARIOS, UPSTREAM_RULES, Rules, max_steps
+from seca_jax.envs.smax.units import TABLE, UPSTREAM_TYPES
 from seca_jax.types import Outcome, View
 
 
@@ -60,6 +60,7 @@ def make(
     opponent: str = "closest",
     reward_scale: float = 10.0,
     time_limit: str = "upstream",
+    rules: Rules = UPSTREAM_RULES,
 ) -> Environment:
     """An upstream map as an :class:`Environment`.
 
@@ -70,15 +71,26 @@ def make(
         opponent: whom the scripted opponent shoots, ``closest`` or ``random``.
         reward_scale: factor on rewards.
         time_limit: ``upstream`` or ``smac``, as the core's.
+        rules: as the core's.
     """
     smax = jaxmarl("environments.smax")
     limit = max_steps(SCENARIOS[map_name], time_limit)
+    ours = make_battle(SCENARIOS[map_name], limit, rules)
     battle = smax.HeuristicEnemySMAX(
-        scenario=smax.map_name_to_scenario(map_name),
+        scenario=smax.map_name_to_scenario(map_name).replace(
+            smacv2_position_generation=ours.random_positions, smacv2_unit_type_generation=ours.random_types
+        ),
         attack_mode=opponent,
         observation_type=observation,
         # Upstream tests its limit before the step counter moves: one transition late.
         max_steps=limit - 1,
+        see_enemy_actions=rules.see_enemy_actions,
+        walls_cause_death=rules.walls_cause_death,
+        enemy_shoots=rules.enemy_shoots,
+        won_battle_bonus=rules.won_battle_bonus,
+        world_steps_per_env_step=rules.world_steps,
+        time_per_step=rules.step_seconds,
+        unit_type_sight_ranges=jnp.asarray(ours.table.sight[:UPSTREAM_TYPES]),
     )
     core = battle._env
     agents = battle.agents
@@ -116,8 +128,6 @@ def make(
 
     def restart(key: jax.Array, battles: Any, ended: jax.Array) -> Any:
         return select_rows(ended, reset(key, ended.shape[0]), battles)
-
-    ours = make_battle(SCENARIOS[map_name], limit)
 
     def frame(battles: Any) -> Frame:
         inner = battles.state

@@ -21,11 +21,39 @@ PAGE = Path(__file__).parents[2] / "docs" / "jaxmarl.md"
 fast_jit = functools.partial(jax.jit, compiler_options=FAST_COMPILE)
 BATTLES, STEPS = 6, 45
 SLOW = ["3m", "3s5z_vs_3s6z", "6h_vs_8z", "smacv2_10_units"]
+BLIND = dict(
+    see_enemy_actions=False,
+    walls_cause_death=False,
+    won_battle_bonus=3.0,
+    world_steps_per_env_step=11,
+    time_per_step=0.1,
+    unit_type_sight_ranges=(9.0, 7.0, 8.0, 7.5, 8.0, 9.0),
+    unit_type_weapon_cooldowns=(0.4, 0.9, 0.8, 0.7, 0.5, 0.6),
+    max_steps=30,
+)
+MILD = dict(
+    enemy_shoots=False,
+    smacv2_unit_type_generation=True,
+    unit_type_velocities=(4.0, 3.0, 4.5, 3.5, 4.0, 3.0),
+    unit_type_attacks=(20.0, 30.0, 25.0, 18.0, 15.0, 22.0),
+    unit_type_attack_ranges=(5.5, 6.5, 7.0, 2.5, 2.0, 5.0),
+    unit_type_radiuses=(0.4, 0.5, 0.7, 0.6, 0.3, 0.5),
+    unit_type_health=(55.0, 100.0, 140.0, 120.0, 45.0, 70.0),
+)
 CASES = [
-    ("2s3z", "unit_list", "closest"),
-    ("smacv2_5_units", "unit_list", "random"),
-    pytest.param("5m_vs_6m", "conic", "closest", marks=pytest.mark.slow),
-    *(pytest.param(name, "unit_list", "closest", marks=pytest.mark.slow) for name in SLOW),
+    ("2s3z", "unit_list", "closest", {}),
+    ("smacv2_5_units", "unit_list", "random", {}),
+    ("2s3z", "unit_list", "closest", BLIND),
+    ("3m", "unit_list", "closest", MILD),
+    *(
+        pytest.param(*case, marks=pytest.mark.slow)
+        for case in (
+            ("5m_vs_6m", "conic", "closest", {}),
+            ("5m_vs_6m", "conic", "random", BLIND),
+            ("3m", "unit_list", "closest", dict(smacv2_position_generation=True)),
+            *((name, "unit_list", "closest", {}) for name in SLOW),
+        )
+    ),
 ]
 
 
@@ -41,8 +69,9 @@ def played(env):
         state, _ = carry
         act_key, step_key = jax.random.split(key)
         avail = jax.vmap(env.get_avail_actions)(state)
-        liking = 2.0 * (np.arange(env.num_ally_actions) >= 5) * (np.arange(BATTLES) % 2)[:, None]
-        drawn = jax.random.uniform(act_key, (len(agents), *liking.shape)) + liking  # every other one shoots
+        third, number = np.arange(BATTLES)[:, None] % 3, np.arange(env.num_ally_actions)
+        liking = 2.0 * np.where(third == 0, number >= 5, (third == 1) & (number == 0))
+        drawn = jax.random.uniform(act_key, (len(agents), *liking.shape)) + liking  # shoot, go north, or any
         actions = {a: jnp.argmax(drawn[i] * avail[a], axis=-1) for i, a in enumerate(agents)}
         keys = jax.random.split(step_key, BATTLES)
         found = jax.vmap(env.step)(keys, state, actions)
@@ -59,10 +88,19 @@ def played(env):
     return play(jax.random.PRNGKey(3))
 
 
-@pytest.mark.parametrize(("map_name", "observation", "opponent"), CASES)
-def test_every_step_is_upstreams_from_the_same_state(map_name, observation, opponent, monkeypatch):
-    theirs = upstream(map_name, observation, opponent)
-    ours = envs.jaxmarl_api(map_name, observation_type=observation, attack_mode=opponent)
+@pytest.mark.parametrize(("map_name", "observation", "opponent", "options"), CASES)
+def test_every_step_is_upstreams_from_the_same_state(map_name, observation, opponent, options, monkeypatch):
+    theirs = upstream(map_name, observation, opponent, **options)
+    drawn = {name: value for name, value in options.items() if name.startswith("smacv2")}
+    others = {name: value for name, value in options.items() if name not in drawn}
+    scenario = jaxmarl.map_name_to_scenario(map_name)
+    scenario = scenario._replace(
+        random_start=drawn.get("smacv2_position_generation", scenario.random_start),
+        random_types=drawn.get("smacv2_unit_type_generation", scenario.random_types),
+    )
+    ours = jaxmarl.HeuristicEnemySMAX(
+        scenario=scenario, observation_type=observation, attack_mode=opponent, **others
+    )
     agents = theirs.agents
     assert ours.agents == agents and ours.num_agents == theirs.num_agents and ours.name == theirs.name
     assert ours.max_steps == theirs.max_steps and ours.state_size == theirs.state_size
@@ -71,11 +109,14 @@ def test_every_step_is_upstreams_from_the_same_state(map_name, observation, oppo
         assert ours.observation_space(agent).shape == theirs.observation_space(agent).shape
 
     def luck(battle, key, num_envs, *, aim):
-        return batched_noise(key, battle.num_allies, battle.num_enemies, aim=aim)
+        noise = batched_noise(
+            key, battle.num_allies, battle.num_enemies, aim=aim, substeps=battle.rules.world_steps
+        )
+        return noise.replace(cooldown=noise.cooldown * battle.rules.step_seconds * 16)
 
     monkeypatch.setattr(core, "draw_noise", luck)  # upstream's random numbers, from the same keys
     keys, state, actions, avail, found, without_reset = played(theirs)
-    planes = to_core(theirs, state, SCENARIOS[map_name].random_start)
+    planes = to_core(theirs, state, scenario.random_types)
     mine = jaxmarl.State(jax.tree.map(lambda x: x.swapaxes(0, -1), planes))
 
     @fast_jit

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from smax_battles import FAST_COMPILE, place, skirmish, step
 
+from seca_jax import envs
+from seca_jax.config import compose
 from seca_jax.envs.smax import core, physics
 from seca_jax.envs.smax.battle import STOP
 from seca_jax.envs.smax.scenarios import SCENARIOS
@@ -204,3 +206,31 @@ def test_battles_begin_from_one_key_of_either_kind_or_from_one_each():
     forward, backward = env.reset(keys, 3), env.reset(keys[::-1], 3)
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b[..., ::-1]), forward, backward)
     assert len(np.unique(forward.x)) == forward.x.size
+
+
+@pytest.mark.parametrize("backend", ["core", "upstream"])
+def test_rules_of_the_configuration_reach_the_battle(backend):
+    """Four substeps, a peaceful opponent, an edge that only stops, drawn types in facing teams."""
+    words = ["env.walls_cause_death=false", "env.enemy_shoots=false", "env.world_steps=4"]
+    words += ["map=3m", f"env.backend={backend}", "env.random_start=types", "env.won_battle_bonus=0"]
+    env = envs.make(compose.from_words(words))
+    north = jnp.zeros((4, 3), jnp.int32)
+
+    @fast_jit
+    def play(key):
+        def step(state, key):
+            state, outcome = env.step(key, state, north)
+            return state, (env.frame(state), outcome)
+
+        state = env.reset(key, 4)
+        _, (frames, outcome) = jax.lax.scan(step, state, jax.random.split(key, 40))
+        return env.frame(state), frames, outcome
+
+    start, frames, outcome = play(jax.random.key(0))
+    types = np.asarray(start.unit_type)
+    assert len(np.unique(types)) > 1 and np.array_equal(types[:, :3], types[:, 3:])
+    assert (np.abs(np.asarray(start.x)[:, :3] - 8) < 3).all()
+    moved = np.asarray(frames.y[5] - frames.y[4])[:, :3]  # nobody stands in anybody's way any more
+    np.testing.assert_allclose(moved, TABLE.velocity[types[:, :3]] * 4 / 16, atol=0.2)
+    assert np.asarray(frames.alive).all() and (np.asarray(frames.y[-1])[:, :3] > 30).all()
+    assert not np.asarray(outcome.reward).any()

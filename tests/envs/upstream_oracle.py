@@ -6,16 +6,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seca_jax.envs.smax.battle import DT, STOP, SUBSTEPS, Noise, State
+from seca_jax.envs.smax.battle import STOP, Noise, State
 
 
 @functools.cache
-def upstream(map_name: str, observation: str = "unit_list", opponent: str = "closest"):
+def upstream(map_name: str, observation: str = "unit_list", opponent: str = "closest", **options):
     """jaxmarl's environment for a map (importing jaxmarl is slow, hence in here)."""
     from jaxmarl.environments.smax import HeuristicEnemySMAX, map_name_to_scenario
 
+    options = {name: jnp.array(x) if isinstance(x, tuple) else x for name, x in options.items()}
+    drawn = {name: options.pop(name) for name in list(options) if name.startswith("smacv2")}
+    scenario = map_name_to_scenario(map_name).replace(**drawn)
     return HeuristicEnemySMAX(
-        scenario=map_name_to_scenario(map_name), observation_type=observation, attack_mode=opponent
+        scenario=scenario, observation_type=observation, attack_mode=opponent, **options
     )
 
 
@@ -46,10 +49,10 @@ def to_core(env, state, draws_types: bool) -> State:
     )
 
 
-def noise_of(key: jax.Array, num_allies: int, num_enemies: int) -> tuple:
+def noise_of(key: jax.Array, num_allies: int, num_enemies: int, substeps: int = 8) -> tuple:
     """The random numbers that upstream's ``step_env(key, ...)`` will draw, for one environment.
 
-    Cooldown deviations ``[SUBSTEPS, U]``, then uniforms ``[E]`` for the walk and for the aim.
+    Cooldown deviations ``[substeps, U]``, then uniforms ``[E]`` for the walk and for the aim.
     """
     key, action_key = jax.random.split(key)
 
@@ -60,15 +63,19 @@ def noise_of(key: jax.Array, num_allies: int, num_enemies: int) -> tuple:
     def substep(key, _):
         key, world_key = jax.random.split(key)
         keys = jax.random.split(world_key, num_allies + num_enemies)
-        return key, jax.vmap(lambda k: jax.random.uniform(k, minval=-DT, maxval=2 * DT))(keys)
+        return key, jax.vmap(lambda k: jax.random.uniform(k, minval=-1 / 16, maxval=2 / 16))(keys)
 
     chase, aim = jax.vmap(enemy)(jax.random.split(action_key, num_enemies))
-    _, deviations = jax.lax.scan(substep, key, length=SUBSTEPS)
+    _, deviations = jax.lax.scan(substep, key, length=substeps)
     return deviations, chase, aim
 
 
-def batched_noise(keys: jax.Array, num_allies: int, num_enemies: int, *, aim: bool) -> Noise:
+def batched_noise(
+    keys: jax.Array, num_allies: int, num_enemies: int, *, aim: bool, substeps: int = 8
+) -> Noise:
     """:func:`noise_of` for keys ``[B]``, in the core's layout."""
-    draw = jax.vmap(functools.partial(noise_of, num_allies=num_allies, num_enemies=num_enemies))
+    draw = jax.vmap(
+        functools.partial(noise_of, num_allies=num_allies, num_enemies=num_enemies, substeps=substeps)
+    )
     cooldown, chase, aims = draw(keys)
     return Noise(cooldown=jnp.moveaxis(cooldown, 0, 2), chase=chase.T, aim=aims.T if aim else None)

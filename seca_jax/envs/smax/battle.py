@@ -12,13 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from seca_jax.envs.smax.scenarios import Scenario
-from seca_jax.envs.smax.units import COLOSSUS, TABLE
+from seca_jax.envs.smax.scenarios import RANDOM_STARTS, UPSTREAM_RULES, Rules, Scenario
+from seca_jax.envs.smax.units import COLOSSUS, TABLE, UnitTable
 
 Column = jax.Array | np.ndarray  # [U, 1] of a fixed line-up, [U, B] where types are drawn
 MAP_SIZE = 32.0  # cells, both ways
-SUBSTEPS = 8  # physics steps in one environment step
-DT = 1 / 16  # s, one physics step
 NUM_MOVES = 5  # north, east, south, west, stop; attacks are numbered from here
 STOP = 4
 
@@ -44,7 +42,7 @@ class State:
 class Noise:
     """Every random number of one environment step."""
 
-    cooldown: jax.Array  # [D, U, B] s, deviation of a weapon's cooldown; D = 1, or SUBSTEPS to replay
+    cooldown: jax.Array  # [D, U, B] s, deviation of a weapon's cooldown; D = 1, or one a substep
     chase: jax.Array  # [E, B] in [0, 1), which visible ally an enemy walks to
     aim: jax.Array | None  # [E, B] in [0, 1), which ally a randomly aiming enemy picks, else None
 
@@ -54,6 +52,10 @@ class Battle:
     """The constants of a map, hashed by identity. Traits are of the fixed line-up; drawn types have none."""
 
     scenario: Scenario
+    rules: Rules
+    table: UnitTable
+    random_positions: bool
+    random_types: bool
     num_allies: int
     num_enemies: int
     num_units: int
@@ -67,20 +69,42 @@ class Battle:
     climbs: np.ndarray  # [U] bool
     splashes: np.ndarray  # [U] bool, hits everything along a line
     may_hit: np.ndarray  # [U, U] bool, whether the first may shoot at the second
+    deviations: int  # D, how often a step's luck with cooldowns is drawn
 
 
-def make_battle(scenario: Scenario, max_steps: int) -> Battle:
-    """Constants of ``scenario``."""
+def make_battle(
+    scenario: Scenario, max_steps: int, rules: Rules = UPSTREAM_RULES, table: UnitTable = TABLE
+) -> Battle:
+    """Constants of ``scenario``.
+
+    Raises:
+        ValueError: rules that nobody could play by, or not on this map.
+    """
+    if rules.random_start not in RANDOM_STARTS:
+        known = ", ".join(RANDOM_STARTS)
+        raise ValueError(f"env.random_start={rules.random_start!r}: expected one of {known}")
+    drawn = RANDOM_STARTS[rules.random_start] or (scenario.random_start, scenario.random_types)
+    if any(drawn) and not scenario.upstream:
+        raise ValueError(f"env.random_start={rules.random_start}: {scenario.name} has a start of its own")
+    if rules.sight_range:
+        table = table._replace(sight=np.full_like(table.sight, rules.sight_range))
     num_allies, num_enemies = len(scenario.allies), len(scenario.enemies)
     types = np.array(scenario.allies + scenario.enemies, np.int32)
-    flies, heals = TABLE.flies[types], TABLE.heals[types]
+    flies, heals = table.flies[types], table.heals[types]
     enemy = np.arange(len(types)) >= num_allies
-    reaches = TABLE.hits_air[types][:, None] | ~flies
+    reaches = table.hits_air[types][:, None] | ~flies
     # A healer's actions address its own side; without one they address the other side only.
+    # A weapon that is never ready again within the step fires once in it at most: one draw will do.
+    reloads = table.cooldown[np.unique(types) if not drawn[1] else np.arange(scenario.num_types)]
+    once = reloads.min() > (rules.world_steps - 1) * rules.step_seconds
     ally_slots = max(num_enemies, num_allies - 1) if heals[:num_allies].any() else num_enemies
     enemy_slots = max(num_allies, num_enemies - 1) if heals[num_allies:].any() else num_allies
     return Battle(
         scenario=scenario,
+        rules=rules,
+        table=table,
+        random_positions=drawn[0],
+        random_types=drawn[1],
         num_allies=num_allies,
         num_enemies=num_enemies,
         num_units=len(types),
@@ -91,15 +115,16 @@ def make_battle(scenario: Scenario, max_steps: int) -> Battle:
         types=types,
         flies=flies,
         heals=heals,
-        climbs=TABLE.climbs[types],
+        climbs=table.climbs[types],
         splashes=types == COLOSSUS,
         may_hit=(enemy[:, None] != enemy) & reaches & ~heals[:, None],
+        deviations=1 if once else rules.world_steps,
     )
 
 
 def figure(battle: Battle, unit_type: jax.Array | None, name: str) -> Column:
     """Column ``name`` of the unit table for every unit: ``[U, 1]``, or ``[U, B]`` where types are drawn."""
-    column = getattr(TABLE, name)
+    column = getattr(battle.table, name)
     if unit_type is None:
         return column[battle.types][:, None]
     value = jnp.full(unit_type.shape, column[0])

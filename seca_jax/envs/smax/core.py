@@ -12,9 +12,9 @@ from seca_jax.envs.base import Environment, draw
 from seca_jax.envs.smax import observation as views
 from seca_jax.envs.smax import opponent as heuristic
 from seca_jax.envs.smax import physics, spawn
-from seca_jax.envs.smax.battle import DT, Battle, Noise, State, figure, make_battle
+from seca_jax.envs.smax.battle import Battle, Noise, State, figure, make_battle
 from seca_jax.envs.smax.frame import Frame
-from seca_jax.envs.smax.scenarios import SCENARIOS, Scenario, max_steps
+from seca_jax.envs.smax.scenarios import SCENARIOS, UPSTREAM_RULES, Rules, Scenario, max_steps
 from seca_jax.types import Outcome, View
 
 OBSERVATIONS = ("unit_list", "conic")
@@ -29,12 +29,13 @@ PAIRS = {"cpu": 2**21}
 def draw_noise(battle: Battle, key: jax.Array, num_envs: int, *, aim: bool) -> Noise:
     """Every random number of one step for ``num_envs`` battles, from one key or from [B] of them."""
     num_units, num_enemies = battle.num_units, battle.num_enemies
-    rows = num_units + num_enemies * (2 if aim else 1)
+    fires, dt = battle.deviations * num_units, battle.rules.step_seconds
+    rows = fires + num_enemies * (2 if aim else 1)
     uniform = draw(jax.random.uniform, key, (rows,), num_envs)
-    last = num_units + num_enemies
+    last = fires + num_enemies
     return Noise(
-        cooldown=(uniform[:num_units] * (3 * DT) - DT)[None],
-        chase=uniform[num_units:last],
+        cooldown=(uniform[:fires] * (3 * dt) - dt).reshape(battle.deviations, num_units, num_envs),
+        chase=uniform[fires:last],
         aim=uniform[last:] if aim else None,
     )
 
@@ -42,7 +43,7 @@ def draw_noise(battle: Battle, key: jax.Array, num_envs: int, *, aim: bool) -> N
 def transition(battle: Battle, state: State, action: jax.Array, noise: Noise) -> tuple[State, Outcome]:
     """One step, without any randomness of its own: ``action [B, N]`` of the allies.
 
-    The reward is upstream's, unscaled: the share of all enemies' health lost, and 1 for the win. A side
+    The reward is upstream's, unscaled: the share of all enemies' health lost, and the win's bonus. A side
     is beaten when nobody but healers is left of it; if both are, nobody has won.
     """
     enemies = slice(battle.num_allies, None)
@@ -60,7 +61,7 @@ def transition(battle: Battle, state: State, action: jax.Array, noise: Noise) ->
     won = beaten & ~lost
     terminated = beaten | lost
     return state, Outcome(
-        reward=damage + won,
+        reward=damage + won * battle.rules.won_battle_bonus,
         terminated=terminated,
         truncated=(state.step >= battle.max_steps) & ~terminated,
         won=won,
@@ -137,10 +138,11 @@ def make(
     opponent: str = "closest",
     reward_scale: float = 1.0,
     time_limit: str = "upstream",
+    rules: Rules = UPSTREAM_RULES,
 ) -> Environment:
     """The battles of one map behind the batched protocol.
 
-    Args are those of :class:`~seca_jax.config.schema.EnvConfig`.
+    Args are those of :class:`~seca_jax.config.schema.EnvConfig`, gathered in ``rules`` what it gathers.
 
     Raises:
         ValueError: an unknown map or an unknown value of an option.
@@ -150,7 +152,7 @@ def make(
     check("env.state", state, STATES)
     check("env.opponent", opponent, OPPONENTS)
     check("env.time_limit", time_limit, TIME_LIMITS)
-    battle = make_battle(scenario, max_steps(scenario, time_limit))
+    battle = make_battle(scenario, max_steps(scenario, time_limit), rules)
     observe = views.conic if observation == "conic" else views.unit_list
     obs_size, state_size = views.sizes(battle, observation)
 

@@ -72,6 +72,9 @@ def _shown_features(battle: Battle, state: State) -> jax.Array:
         np.float32,
     )[:, None]
     east, north = heading(state.action)
+    if not battle.rules.see_enemy_actions:
+        ally = np.arange(battle.num_units)[:, None] < battle.num_allies
+        east, north, attack = (jnp.where(ally, plane, 0) for plane in (east, north, attack))
     known = [health_share(battle, state), state.x, state.y, east, north, attack / most]
     return jnp.stack([*known, cooldown_share(battle, state), *_type_code(battle, state)], axis=1)
 

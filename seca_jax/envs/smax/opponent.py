@@ -14,7 +14,6 @@ import numpy as np
 
 from seca_jax.envs.smax.battle import MAP_SIZE, NUM_MOVES, STOP, Battle, State, figure
 from seca_jax.envs.smax.scenarios import Ridge
-from seca_jax.envs.smax.units import TABLE
 
 FOLLOW = 1.5  # cells, a healer with nobody to heal keeps this close to the next friend
 
@@ -75,7 +74,7 @@ def _heal(battle: Battle, state: State, index: int, goal_x: jax.Array, goal_y: j
     all are well it keeps near the closest friend; alone it walks like the others.
     """
     full = figure(battle, state.unit_type, "health")
-    sight, reach = TABLE.sight[battle.types[index]], TABLE.attack_range[battle.types[index]]
+    sight, reach = battle.table.sight[battle.types[index]], battle.table.attack_range[battle.types[index]]
     x, y = state.x[index], state.y[index]
     hurt_share = jnp.ones(x.shape)
     closest = jnp.full(x.shape, sight)
@@ -158,7 +157,8 @@ def act(battle: Battle, state: State, chase: jax.Array, aim: jax.Array | None) -
         to_x, to_y = jnp.where(climbs, to_x, by_ramp[0]), jnp.where(climbs, to_y, by_ramp[1])
     move = _towards(to_x, to_y)
 
-    action = jnp.where(can_shoot, slot + NUM_MOVES, move).astype(jnp.int32)
+    shoots = can_shoot & battle.rules.enemy_shoots
+    action = jnp.where(shoots, slot + NUM_MOVES, move).astype(jnp.int32)
     victim = jnp.where(can_shoot, slot, -1).astype(jnp.int32)
     for row in np.flatnonzero(battle.heals[num_allies:]):
         healing = _heal(battle, state, num_allies + int(row), goal_x[row], goal_y[row])

@@ -1,4 +1,4 @@
-"""Eight substeps of movement, fire, healing, walls, deaths and collisions.
+"""The substeps of one step: movement, fire, healing, walls, deaths and collisions.
 
 The six first unit types behave as in jaxmarl's ``SMAX._world_step``; splash, healing, flight and
 ridges are ours and leave no trace in the program of a map that has none.
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seca_jax.envs.smax.battle import DT, MAP_SIZE, NUM_MOVES, SUBSTEPS, Battle, Column, State, figure
+from seca_jax.envs.smax.battle import MAP_SIZE, NUM_MOVES, Battle, Column, State, figure
 from seca_jax.envs.smax.scenarios import Ridge
 from seca_jax.envs.smax.units import (
     ENERGY_MAX,
@@ -209,14 +209,15 @@ def advance(battle: Battle, state: State, action: jax.Array, deviation: jax.Arra
 
     ``deviation`` ``[D, U, B]`` seconds is added to the cooldown of a weapon that fires. A unit fires
     at most once per step (every cooldown is longer than six substeps plus the deviation), so
-    ``D = 1`` draw is enough; ``D = SUBSTEPS`` gives each substep its own, as upstream draws them.
+    ``D = 1`` draw is enough; one draw a substep gives each its own, as upstream draws them.
     """
+    rules, dt = battle.rules, battle.rules.step_seconds
     allies, enemies = slice(0, battle.num_allies), slice(battle.num_allies, None)
     names = ("velocity", "attack", "attack_range", "radius", "cooldown", "health")
     column = {name: figure(battle, state.unit_type, name) for name in names}
     radius = column["radius"]
     east, north = heading(action)
-    step_x, step_y = east * (column["velocity"] * DT), north * (column["velocity"] * DT)
+    step_x, step_y = east * (column["velocity"] * dt), north * (column["velocity"] * dt)
     target = targets(battle, action)
 
     def fire(body: Body, shooters: slice, victims: slice) -> tuple[jax.Array, jax.Array]:
@@ -251,19 +252,20 @@ def advance(battle: Battle, state: State, action: jax.Array, deviation: jax.Arra
             # Nobody comes back to life, nobody gets better than well; a beat is a beat, without luck.
             health = jnp.where(health > 0, jnp.minimum(health + received, column["health"]), 0.0)
             fires = fires | healed
-            reload = jnp.where(battle.heals[:, None], column["cooldown"] - DT, reload)
-            rested = jnp.minimum(energy - spent + ENERGY_PER_SECOND * DT, ENERGY_MAX)
+            reload = jnp.where(battle.heals[:, None], column["cooldown"] - dt, reload)
+            rested = jnp.minimum(energy - spent + ENERGY_PER_SECOND * dt, ENERGY_MAX)
             energy = jnp.where(alive, rested, energy)
-        cooldown = jnp.where(fires, reload, body.cooldown - DT)
+        cooldown = jnp.where(fires, reload, body.cooldown - dt)
 
-        at_wall = (jnp.minimum(x, y) <= 0) | (jnp.maximum(x, y) >= MAP_SIZE)
-        health = jnp.where(at_wall, 0.0, health)
+        if rules.walls_cause_death:
+            at_wall = (jnp.minimum(x, y) <= 0) | (jnp.maximum(x, y) >= MAP_SIZE)
+            health = jnp.where(at_wall, 0.0, health)
         x, y = push(x, y, health, radius, battle.flies)
         if battle.scenario.ridge is not None:
             x, y = stay_off(battle.scenario.ridge, battle.climbs, body, x, y)
         return Body(x, y, health, cooldown, energy), None
 
     body = Body(state.x, state.y, state.health, state.cooldown, state.energy)
-    deviations = jnp.broadcast_to(deviation, (SUBSTEPS, *deviation.shape[1:]))
+    deviations = jnp.broadcast_to(deviation, (rules.world_steps, *deviation.shape[1:]))
     body, _ = jax.lax.scan(substep, body, deviations)
     return dataclasses.replace(state, **body._asdict(), action=action, step=state.step + 1)

@@ -39,6 +39,31 @@ class Start(NamedTuple):
     spread: float = 2.0
 
 
+class Rules(NamedTuple):
+    """What jaxmarl lets vary beside the map, with its values."""
+
+    see_enemy_actions: bool = True  # whether agents see what enemies did last
+    walls_cause_death: bool = True  # whether who touches the map's edge dies, or only stops there
+    enemy_shoots: bool = True
+    won_battle_bonus: float = 1.0  # reward of a win, before scaling
+    world_steps: int = 8  # physics steps in one environment step
+    step_seconds: float = 1 / 16  # of one physics step
+    sight_range: float = 0.0  # cells, everybody's; 0: every type's own
+    random_start: str = "map"  # what is drawn for every battle as in SMACv2, one of RANDOM_STARTS
+
+
+UPSTREAM_RULES = Rules()
+
+RANDOM_STARTS = {
+    "map": None,
+    "none": (False, False),
+    "positions": (True, False),
+    "types": (False, True),
+    "both": (True, True),
+}
+"""Whether positions are drawn, and whether types are; None: as the map has it."""
+
+
 class Scenario(NamedTuple):
     """One map. ``allies`` and ``enemies`` are unit types in the order in which they are numbered."""
 
@@ -47,7 +72,8 @@ class Scenario(NamedTuple):
     enemies: tuple[int, ...]
     smac_steps: int  # SMAC's (or SMACv2's) limit for the map, in SMAC steps
     max_steps: int = UPSTREAM_MAX_STEPS  # transitions, when the limit is not SMAC's
-    random_start: bool = False  # SMACv2: positions and unit types drawn anew for every battle
+    random_start: bool = False  # SMACv2: positions drawn anew for every battle
+    random_types: bool = False  # SMACv2: unit types, too
     start: Start = Start()
     ridge: Ridge | None = None
     upstream: bool = True  # whether jaxmarl has the map too
@@ -77,9 +103,9 @@ _ALL = (
     Scenario("3s5z_vs_3s6z", 3 * _S + 5 * _Z, 3 * _S + 6 * _Z, 170),
     Scenario("3s_vs_5z", 3 * _S, 5 * _Z, 250),
     Scenario("6h_vs_8z", 6 * _H, 8 * _Z, 150),
-    _mirror("smacv2_5_units", 5 * _M, 200, random_start=True),
-    _mirror("smacv2_10_units", 10 * _M, 200, random_start=True),
-    _mirror("smacv2_20_units", 20 * _M, 200, random_start=True),
+    _mirror("smacv2_5_units", 5 * _M, 200, random_start=True, random_types=True),
+    _mirror("smacv2_10_units", 10 * _M, 200, random_start=True, random_types=True),
+    _mirror("smacv2_20_units", 20 * _M, 200, random_start=True, random_types=True),
     # The three maps that jaxmarl lacks, teams as in SMAC's map registry, unit order as in its units
     # list; limits in SMAX steps of about SMAC's game time.
     _mirror("1c3s5z", (COLOSSUS,) + 3 * _S + 5 * _Z, 180, max_steps=130, upstream=False),

@@ -11,7 +11,6 @@ import numpy as np
 
 from seca_jax.envs.smax.battle import MAP_SIZE, NUM_MOVES, STOP, Battle, State, figure
 from seca_jax.envs.smax.physics import FAR, heading
-from seca_jax.envs.smax.units import TABLE
 
 LOOK_AHEAD = 3.5  # cells, how far a fleeing unit thinks a step in each direction through
 MARGIN = 2.0  # cells from the map's edge where a fleeing unit does not go
@@ -73,7 +72,7 @@ def _flee(battle: Battle, state: State) -> tuple[jax.Array, jax.Array]:
     east, north = heading(jnp.arange(NUM_MOVES))
     x = state.x[:num_allies] + LOOK_AHEAD * east[:, None, None]  # [moves, N, B]
     y = state.y[:num_allies] + LOOK_AHEAD * north[:, None, None]
-    reach = TABLE.attack_range[battle.types]
+    reach = battle.table.attack_range[battle.types]
     lead = np.where(reach[num_allies:] < reach[:num_allies, None], -reach[num_allies:], TOO_FAR)  # [N, E]
     foes = slice(num_allies, None)
     lead = lead[..., None] + jnp.where((state.health > 0)[foes], 0.0, TOO_FAR)

@@ -70,17 +70,19 @@ def _types(battle: Battle, key: jax.Array, num_envs: int) -> jax.Array:
 
 def fresh(battle: Battle, key: jax.Array, num_envs: int) -> State:
     """``num_envs`` battles at their start, from one key or from [B] of them."""
-    unit_type = None
-    if battle.scenario.random_start:
+    if battle.random_positions:
         coin_key, surrounded_key, reflected_key, type_key = split(key, 4)
         position = jnp.where(
             _coin(coin_key, num_envs),
             _surrounded(battle, surrounded_key, num_envs),
             _reflected(battle, reflected_key, num_envs),
         )
-        unit_type = _types(battle, type_key, num_envs)
+    elif battle.random_types:
+        line_key, type_key = split(key)
+        position = _lines(battle, line_key, num_envs)
     else:
-        position = _lines(battle, key, num_envs)
+        position, type_key = _lines(battle, key, num_envs), key
+    unit_type = _types(battle, type_key, num_envs) if battle.random_types else None
     shape = (battle.num_units, num_envs)
     health = jnp.broadcast_to(figure(battle, unit_type, "health"), shape)
     x, y = push(position[0], position[1], health, figure(battle, unit_type, "radius"), battle.flies)

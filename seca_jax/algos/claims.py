@@ -30,7 +30,7 @@ from seca_jax.credit import order
 from seca_jax.credit.advantage import prefixes, ranks
 from seca_jax.envs.base import Environment
 from seca_jax.experience.rollout import Rollout
-from seca_jax.networks.agent import Agent, agent_input
+from seca_jax.networks.agent import Separate, agent_input, apply
 from seca_jax.networks.mixers import best_actions, channels, value_of
 from seca_jax.types import Carry, View
 
@@ -88,9 +88,7 @@ def _on_policy(config: Config, env: Environment) -> Opinion:
 
 
 def _value_based(config: Config, env: Environment) -> Opinion:
-    agent = Agent(hidden=config.actor.hidden, num_actions=env.num_actions)
-    if config.algo == "pqn_vdn":
-        agent = pqn_vdn.agent_of(config, env)
+    agent = (pqn_vdn.agent_of if config.algo == "pqn_vdn" else make_agent)(config, env)
     mixers = {
         "qmix": qmix.mixer_of,
         "qtran": qtran.mixer_of,
@@ -103,7 +101,7 @@ def _value_based(config: Config, env: Environment) -> Opinion:
 
     def look(params: Any, carry: Carry, view: View, avail: Any) -> Any:
         x = agent_input(view.obs, carry.last_action, env.num_actions)
-        return agent.apply(params.agent, carry.hidden, x, avail)
+        return apply(agent, params.agent, carry.hidden, x, avail)
 
     def policy(params: Any, carry: Carry, view: View) -> jax.Array:
         _, q = look(params, carry, view, view.avail)
@@ -290,8 +288,12 @@ def score_products(
     def scores(actor: Any, rows: Any) -> jax.Array:  # [rows, parameters]
         def one(hidden: jax.Array, x: jax.Array, avail: jax.Array, action: jax.Array) -> jax.Array:
             def log_prob(actor: Any) -> jax.Array:
-                output: Any = agent.apply(actor, hidden, x, avail)
-                return jax.nn.log_softmax(output[1])[action]
+                network = agent
+                if isinstance(agent, Separate):  # that agent's alone, whose number is the input's last part
+                    number = jnp.argmax(x[-env.num_agents :])
+                    network, actor = agent.agent, jax.tree.map(lambda leaf: leaf[number], actor)
+                _, logits = apply(network, actor, hidden, x, avail)
+                return jax.nn.log_softmax(logits)[action]
 
             return jax.flatten_util.ravel_pytree(jax.grad(log_prob)(actor))[0]
 

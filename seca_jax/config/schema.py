@@ -81,6 +81,8 @@ class ActorConfig:
     """``actor.*``: the agents' network and how it ascends."""
 
     hidden: int = key(64, "width of the agent's dense layer and GRU", low=1)
+    kind: str = key("gru", "gru, or mlp: a second dense layer, nothing remembered", choices=("gru", "mlp"))
+    shared: bool = key(True, "one set of parameters for all agents; false: one for each")
     lr: float = key(3e-3, "Adam learning rate of the actor", above=0, traced=True)
     max_grad_norm: float = key(10.0, "global-norm clip of the actor's gradient", above=0, traced=True)
     entropy: float = key(

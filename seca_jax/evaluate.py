@@ -331,16 +331,14 @@ def show(
                 alive=episode.alive,
                 names=episode.names,
                 title=f"{config.map}, {config.algo} seed {seed}, order {name} ({ending})",
-                stills=film.stills(
-                    episode, assessment.order, map_name=config.map, size=credit_figure.STILL_PIXELS
-                ),
+                stills=film.stills(episode, assessment.order, size=credit_figure.STILL_PIXELS),
             )
             say(f"credit over time: {outputs['plot']}")
     if outputs["gif"] and episode.frames is None:
         say(f"{config.map} has no pictures: only SMAX battles are drawn, no GIF written")
     elif outputs["gif"]:
         title = f"{config.map}   {config.algo}   seed {seed}"
-        film.draw(outputs["gif"], episode, map_name=config.map, title=title, size=size, assessment=assessment)
+        film.draw(outputs["gif"], episode, title=title, size=size, assessment=assessment)
         say(f"battle: {outputs['gif']}")
 
 

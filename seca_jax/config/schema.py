@@ -74,6 +74,9 @@ class EnvConfig:
         "upstream (jaxmarl's 101 steps; 130 on 1c3s5z and MMM2, 290 on 2c_vs_64zg) or smac (its game time)",
         choices=("upstream", "smac"),
     )
+    scenario: str = key(
+        "", "SMAX map of one's own in a line of YAML; map=FILE.yaml fills it in, the file's name is the map's"
+    )
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from seca_jax.config import learners
 from seca_jax.config.check import TYPE_NAMES, ConfigError, check_field, nearest
 from seca_jax.config.schema import Config, keys
 from seca_jax.envs import registry
+from seca_jax.envs.smax import custom
 
 FLAGS = ("help", "multirun")  # after two dashes
 SHORT = {"init": "init.run"}  # the key that a group's name alone stands for
@@ -91,6 +92,8 @@ def misspelt(words: Sequence[str], schema: type) -> str:
         hint = next((f", as in {key}={word}" for key, known in values.items() if word in known), "")
         if (Path(word) / "config.yaml").is_file():
             hint = f", as in resume={word}"
+        elif custom.is_file(word):
+            hint = f", as in map={word}"
     elif "run" in kinds:
         hint = f", as in run={word}"
     return f"{word}: expected key=value{hint}; --help lists all keys"

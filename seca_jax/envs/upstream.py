@@ -15,7 +15,7 @@ from seca_jax.envs.quietly import jaxmarl
 from seca_jax.envs.smax.battle import make_battle
 from seca_jax.envs.smax.frame import Frame
 from seca_jax.envs.smax.physics import targets
-from seca_jax.envs.smax.scenarios import SCENARIOS, max_steps
+from seca_jax.envs.smax.scenarios import Scenario, max_steps
 from seca_jax.envs.smax.units import TABLE
 from seca_jax.types import Outcome, View
 
@@ -53,7 +53,7 @@ def scaled_state(
 
 
 def make(
-    map_name: str,
+    scenario: Scenario,
     *,
     observation: str = "unit_list",
     state: str = "scaled",
@@ -64,7 +64,7 @@ def make(
     """An upstream map as an :class:`Environment`.
 
     Args:
-        map_name: a key of jaxmarl's scenario table.
+        scenario: a map that jaxmarl has too, under the same name.
         observation: ``unit_list`` or ``conic``.
         state: ``scaled`` (see :func:`scaled_state`) or ``raw``.
         opponent: whom the scripted opponent shoots, ``closest`` or ``random``.
@@ -72,9 +72,9 @@ def make(
         time_limit: ``upstream`` or ``smac``, as the core's.
     """
     smax = jaxmarl("environments.smax")
-    limit = max_steps(SCENARIOS[map_name], time_limit)
+    limit = max_steps(scenario, time_limit)
     battle = smax.HeuristicEnemySMAX(
-        scenario=smax.map_name_to_scenario(map_name),
+        scenario=smax.map_name_to_scenario(scenario.name),
         attack_mode=opponent,
         observation_type=observation,
         # Upstream tests its limit before the step counter moves: one transition late.
@@ -117,7 +117,7 @@ def make(
     def restart(key: jax.Array, battles: Any, ended: jax.Array) -> Any:
         return select_rows(ended, reset(key, ended.shape[0]), battles)
 
-    ours = make_battle(SCENARIOS[map_name], limit)
+    ours = make_battle(scenario, limit)
 
     def frame(battles: Any) -> Frame:
         inner = battles.state
@@ -133,10 +133,11 @@ def make(
             target=targets(ours, inner.prev_attack_actions.astype(jnp.int32).T).T,
             cooldown_fraction=jnp.clip(cooldown, 0.0, 1.0),
             num_allies=num_allies,
+            ridge=scenario.ridge,
         )
 
     return Environment(
-        name=map_name,
+        name=scenario.name,
         num_agents=num_allies,
         num_actions=core.num_ally_actions,
         obs_size=core.obs_size,

@@ -133,7 +133,7 @@ def test_score_products_are_those_of_the_policies_jacobian(monkeypatch, shared):
     config, env, learner, params, rollout = lived("seca", "delayed", **{"actor.shared": shared})
     t, b = moments.choose(rollout, 3, np.random.default_rng(0))
     monkeypatch.setattr(claims, "SCORES", 2**14)  # in several pieces
-    products = claims.score_products(config, env, params, rollout, t, b)
+    products = claims.score_products(claims.opinion(config, env), env, params, rollout, t, b)
     assert products.shape == (6, 6)
     np.testing.assert_allclose(products, products.T)
     opinion = claims.opinion(config, env)

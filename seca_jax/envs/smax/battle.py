@@ -16,7 +16,6 @@ from seca_jax.envs.smax.scenarios import Scenario
 from seca_jax.envs.smax.units import COLOSSUS, TABLE
 
 Column = jax.Array | np.ndarray  # [U, 1] of a fixed line-up, [U, B] where types are drawn
-MAP_SIZE = 32.0  # cells, both ways
 SUBSTEPS = 8  # physics steps in one environment step
 DT = 1 / 16  # s, one physics step
 NUM_MOVES = 5  # north, east, south, west, stop; attacks are numbered from here

@@ -120,11 +120,13 @@ def brought(
         ConfigError: it cannot be loaded, or makes no [..., N] whole numbers.
     """
     found = extensions.load("order", name)(policy, action, contribution)
-    shape, kind = getattr(found, "shape", None), getattr(found, "dtype", None)
-    if shape != policy.shape[:-1] or not jnp.issubdtype(kind, jnp.integer):
-        told = f"{kind}{list(shape)}" if shape is not None else type(found).__name__
-        raise ConfigError(
-            f"credit.order={name}: {extensions.origin('order', name)} made {told} of agents' numbers, "
-            f"not int32{list(policy.shape[:-1])}"
-        )
-    return found
+    if not isinstance(found, jax.Array):
+        told = type(found).__name__
+    elif found.shape == policy.shape[:-1] and jnp.issubdtype(found.dtype, jnp.integer):
+        return found
+    else:
+        told = f"{found.dtype}{list(found.shape)}"
+    raise ConfigError(
+        f"credit.order={name}: {extensions.origin('order', name)} made {told}, "
+        f"not the agents' numbers, int32{list(policy.shape[:-1])}"
+    )

@@ -1,0 +1,147 @@
+"""README's section on packages of one's own, done as it says: the files, the metadata, every command."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+TITLE = "## Your own environment, map, learner, order"
+# What is trained is as small as can be; the words of the document come first, so that these win
+TRAIN = [
+    "seeds=2", "num_envs=4", "window=6", "actor.hidden=8", "critic.mixing=8", "critic.hypernet_hidden=8",
+    "actor.epochs=1", "actor.minibatches=1", "critic.minibatches=1", "q.batch=4", "q.episodes=8", "q.updates=1",
+    "eval.episodes=2", "total_steps=96", "log.interval=48", "eval.interval=96", "wandb.mode=disabled",
+    "log.progress=false",
+]  # fmt: skip
+EXTRA = {
+    "train": TRAIN,
+    "evaluate": ["episodes=4", "gif=none", "plot=none"],
+    "audit": ["states=4", "branches=4", "plot=none"],
+    "report": [],
+}
+DRIVER = """
+import importlib, json, sys
+for command, *words in json.loads(sys.argv[1]):
+    print("$", command, *words, flush=True)
+    status = importlib.import_module(f"seca_jax.{command}").main(words)
+    if status:
+        sys.exit(f"{command} {words} ended with {status}")
+exec(sys.argv[2])
+"""
+NOTEBOOK = """
+from seca_jax.config import compose
+words = ["map=duel_here", "credit.order=boldest_here"], ["map=meeting_here", "algo=surprise_here"]
+print([compose.from_words(own).algo for own in words])
+"""
+
+
+def blocks(kind):
+    """The section's code blocks of a kind, by what their first line names."""
+    section = README.read_text().split(f"{TITLE}\n")[1].split("\n## ")[0]
+    found = re.findall(rf"^```{kind}\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    return {text.partition("\n")[0].removeprefix("# "): text for text in found}
+
+
+def commands():
+    """[command, words...] of the section's command lines."""
+    (lines,) = blocks("").values()
+    return [line.removeprefix("python -m seca_jax.").split() for line in lines.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """A directory with the document's package, installed as pip would: its files and its metadata."""
+    place = tmp_path_factory.mktemp("own")
+    for name, text in [*blocks("python").items(), *blocks("yaml").items()]:
+        if name.endswith((".py", ".yaml")):
+            (place / name).parent.mkdir(exist_ok=True)
+            (place / name).write_text(text)
+    (place / "my_marl" / "__init__.py").touch()
+    project = tomllib.loads(blocks("toml")["pyproject.toml"])["project"]
+    info = place / f"{project['name']}-{project['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Name: {project['name']}\nVersion: {project['version']}\n")
+    groups = [
+        f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in points.items())
+        for group, points in project["entry-points"].items()
+    ]
+    (info / "entry_points.txt").write_text("\n".join(groups))
+    return place
+
+
+def run(place, *words, package=True):
+    """A Python process in ``place``, which sees the package there or does not."""
+    path = os.environ["PYTHONPATH"].split(os.pathsep)
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(place), *path] if package else path)}
+    words = [sys.executable, *(["-P"] if not package else []), *words]
+    return subprocess.run(words, cwd=place, env=env, capture_output=True, text=True, timeout=500)
+
+
+@pytest.fixture(scope="module")
+def done(installed):
+    """All of the section's commands, one after the other, and its notebook."""
+    given = []
+    for command, *words in commands():
+        longer = any(word.startswith("resume=") for word in words)
+        small = [] if longer else EXTRA[command]
+        given.append(
+            [command, *("total_steps=192" if "total_steps" in word else word for word in words), *small]
+        )
+    notebook = blocks("python")["in a notebook"] + NOTEBOOK
+    done = run(installed, "-c", DRIVER, json.dumps(given), notebook)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def test_every_command_of_the_document_does_its_job(installed, done):
+    assert "Traceback" not in done.stderr and "cannot be loaded" not in done.stderr
+    meeting, duel, ambush = (installed / "runs" / name for name in ("meeting", "duel", "ambush"))
+    lines = [json.loads(line) for line in (meeting / "metrics.jsonl").read_text().splitlines()]
+    assert {line["step"] for line in lines} == {48, 96, 144, 192}
+    assert json.loads((meeting / "evaluation.json").read_text())["map"] == "meeting"
+    assert "surprise" in (meeting / "report.html").read_text()
+    rows = json.loads((meeting / "audit.json").read_text())["rows"]
+    assert rows and all(row["gradient_cosine"] is not None for row in rows)
+    for place in (duel, ambush):
+        assert "checkpoints" in {path.name for path in place.iterdir()}
+    assert done.stdout.splitlines()[-1] == "['seca', 'surprise_here']"
+
+
+def test_help_has_what_the_package_brings(installed):
+    text = run(installed, "-m", "seca_jax.train", "--help").stdout
+    told = {
+        line.partition(":")[0]: line for line in text.splitlines() if line.startswith(("map: ", "algo: "))
+    }
+    assert told["map"].endswith("leader, duel, meeting") and "surprise" in told["algo"]
+    assert "prob, entropy or fixed; of other packages boldest;" in text
+    assert re.search(
+        r"actor\.epochs=4 .*surprise",
+        run(installed, "-m", "seca_jax.train", "--help", "algo=surprise").stdout,
+    )
+
+
+def test_a_run_of_a_file_outlives_the_file(installed, done):
+    (installed / "ambush.yaml").rename(installed / "elsewhere.yaml")
+    words = ["episodes=2", "gif=none", "plot=none", "json=none"]
+    again = run(installed, "-m", "seca_jax.evaluate", "run=runs/ambush", *words, package=False)
+    assert again.returncode == 0, again.stderr
+    assert "vdn on ambush" in again.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [("meeting", "map=meeting"), ("duel", "map=duel")],
+)
+def test_what_is_not_installed_is_named(installed, done, name, missing):
+    for words in (["seca_jax.evaluate", f"run=runs/{name}"], ["seca_jax.train", f"resume=runs/{name}"]):
+        refused = run(installed, "-m", *words, package=False)
+        assert refused.returncode == 2
+        expected = f"{missing}: not installed here; install the package that registers it"
+        assert refused.stderr == f"error: runs/{name}/config.yaml: {expected}\n"
+    assert run(installed, "-m", "seca_jax.report", f"runs/{name}", package=False).returncode == 0

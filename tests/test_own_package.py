@@ -15,7 +15,8 @@ TITLE = "## Your own environment, map, learner, order"
 # What is trained is as small as can be; the words of the document come first, so that these win
 TRAIN = [
     "seeds=2", "num_envs=4", "window=6", "actor.hidden=8", "critic.mixing=8", "critic.hypernet_hidden=8",
-    "actor.epochs=1", "actor.minibatches=1", "critic.minibatches=1", "q.batch=4", "q.episodes=8", "q.updates=1",
+    "actor.epochs=1", "actor.minibatches=1", "critic.minibatches=1", "q.batch=4", "q.episodes=8",
+    "q.updates=1",
     "eval.episodes=2", "total_steps=96", "log.interval=48", "eval.interval=96", "wandb.mode=disabled",
     "log.progress=false",
 ]  # fmt: skip

@@ -56,6 +56,7 @@ class Entry:
         origin: where it comes from, in words.
         load: imports and returns what was registered.
         settings: of a learner, what its YAML says, every value text.
+        package: name and version of the package whose entry point it is; None where code registered it.
     """
 
     kind: str
@@ -63,6 +64,7 @@ class Entry:
     origin: str
     load: Callable[[], Any]
     settings: dict[str, Any] = field(default_factory=dict)
+    package: tuple[str, str] | None = None
 
 
 _registered: dict[str, dict[str, Entry]] = {kind: {} for kind in GROUPS}
@@ -190,6 +192,11 @@ def origin(kind: str, name: str) -> str:
     return _entries()[kind][name].origin
 
 
+def packages() -> dict[str, str]:
+    """Versions, by name, of the packages that bring something."""
+    return dict(entry.package for own in _entries().values() for entry in own.values() if entry.package)
+
+
 def load(kind: str, name: str) -> Any:
     """What was registered under a name: make of an environment, Scenario, :class:`Maker`, order.
 
@@ -226,6 +233,7 @@ def _read_entry_points() -> None:
                 origin += f" of {point.dist.name} {point.dist.version}"
             try:
                 entry = Entry(kind, point.name, origin, lambda point=point, kind=kind: _load(kind, point))
+                entry.package = (point.dist.name, point.dist.version) if point.dist else None
                 spec = _module(point)
                 if kind == "learner":
                     entry.settings = _settings_beside(spec, point)

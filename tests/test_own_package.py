@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 TITLE = "## Your own environment, map, learner, order"
@@ -106,6 +107,8 @@ def test_every_command_of_the_document_does_its_job(installed, done):
     lines = [json.loads(line) for line in (meeting / "metrics.jsonl").read_text().splitlines()]
     assert {line["step"] for line in lines} == {48, 96, 144, 192}
     assert json.loads((meeting / "evaluation.json").read_text())["map"] == "meeting"
+    versions = yaml.safe_load((meeting / "config.yaml").read_text())["provenance"]["versions"]
+    assert versions["my_marl"] == "0.1"
     assert "surprise" in (meeting / "report.html").read_text()
     rows = json.loads((meeting / "audit.json").read_text())["rows"]
     assert rows and all(row["gradient_cosine"] is not None for row in rows)

@@ -46,8 +46,8 @@ print([compose.from_words(own).algo for own in words])
 def blocks(kind):
     """The section's code blocks of a kind, by what their first line names."""
     section = README.read_text().split(f"{TITLE}\n")[1].split("\n## ")[0]
-    found = re.findall(rf"^```{kind}\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
-    return {text.partition("\n")[0].removeprefix("# "): text for text in found}
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    return {text.partition("\n")[0].removeprefix("# "): text for own, text in found if own == kind}
 
 
 def commands():

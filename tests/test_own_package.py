@@ -1,4 +1,4 @@
-"""README's section on packages of one's own, done as it says: the files, the metadata, every command."""
+"""docs/extending.md, done as it says: the files, the metadata, every command."""
 
 import json
 import os
@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-README = Path(__file__).resolve().parent.parent / "README.md"
-TITLE = "## Your own environment, map, learner, order"
+DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "extending.md"
 # What is trained is as small as can be; the words of the document come first, so that these win
 TRAIN = [
     "seeds=2", "num_envs=4", "window=6", "actor.hidden=8", "critic.mixing=8", "critic.hypernet_hidden=8",
@@ -44,14 +43,13 @@ print([compose.from_words(own).algo for own in words])
 
 
 def blocks(kind):
-    """The section's code blocks of a kind, by what their first line names."""
-    section = README.read_text().split(f"{TITLE}\n")[1].split("\n## ")[0]
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    """The document's code blocks of a kind, by what their first line names."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
     return {text.partition("\n")[0].removeprefix("# "): text for own, text in found if own == kind}
 
 
 def commands():
-    """[command, words...] of the section's command lines."""
+    """[command, words...] of the document's command lines."""
     (lines,) = blocks("").values()
     return [line.removeprefix("python -m seca_jax.").split() for line in lines.splitlines()]
 
@@ -87,7 +85,7 @@ def run(place, *words, package=True):
 
 @pytest.fixture(scope="module")
 def done(installed):
-    """All of the section's commands, one after the other, and its notebook."""
+    """All of the document's commands, one after the other, and its notebook."""
     given = []
     for command, *words in commands():
         longer = any(word.startswith("resume=") for word in words)

@@ -1,6 +1,7 @@
 """Maps of one's own: what a YAML file may say, how it is kept, and what is wrong with others."""
 
 import re
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -12,7 +13,7 @@ from seca_jax.config.check import ConfigError
 from seca_jax.config.schema import get
 from seca_jax.envs.smax import custom
 from seca_jax.envs.smax.scenarios import SCENARIOS, Ridge, Scenario, Start, max_steps
-from seca_jax.envs.smax.units import COLOSSUS, MARINE, MEDIVAC, STALKER, ZEALOT
+from seca_jax.envs.smax.units import COLOSSUS, MARINE, MEDIVAC, STALKER, ZEALOT, ZERGLING
 
 FULL = """
 allies: {stalker: 2, colossus: 1}
@@ -173,3 +174,9 @@ def test_files_that_cannot_be_maps(refused, written):
 def test_messages_of_scenarios_name_the_map():
     with pytest.raises(ConfigError, match=re.escape("map mine: enemies: 99 is no unit type")):
         custom.checked(Scenario("x", (MARINE,), (99,)), "mine")
+
+
+def test_the_example_of_the_readme_is_a_map():
+    text = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    (example,) = re.findall(r"^```yaml\n# ambush\.yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert custom.parse(example, "ambush", "").enemies == (ZEALOT, ZERGLING)

@@ -240,7 +240,7 @@ def _read_entry_points() -> None:
                 _check_name(entry, replace=False)
                 _registered[kind][point.name] = entry
             except Exception as error:  # whatever a package's metadata may hold
-                print(f"warning: {origin} is left out: {error}", file=sys.stderr)
+                print(f"warning: {origin} is left out: {' '.join(str(error).split())}", file=sys.stderr)
 
 
 def _module(point: EntryPoint) -> ModuleSpec:
@@ -323,7 +323,8 @@ def _check_name(entry: Entry, replace: bool) -> None:
     for kind in (kind for kind in GROUPS if KEYS[kind] == key):
         taken |= name in _registered[kind] and not replace
     if taken:
-        way_out = "give another name" if name in _own(entry.kind) else "give another name or replace=True"
+        replaceable = entry.package is None and name not in _own(entry.kind)
+        way_out = "give another name" + (" or replace=True" if replaceable else "")
         raise ConfigError(f"{key}={name}: there is one of that name already; {way_out}")
 
 

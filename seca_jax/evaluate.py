@@ -252,8 +252,7 @@ def load(chosen: Options) -> Loaded:
         raise ConfigError(f"seed={chosen.seed}: the run has seeds {config.seed} to {last}")
     there = config
     if chosen.map:
-        there = replace(config, "map", chosen.map)
-        check(there)
+        there = compose.on_map(config, chosen.map)
     devices.configure(chosen.device)
 
     from seca_jax import algos, envs
@@ -363,7 +362,7 @@ def run(chosen: Options, say: Callable[[Any], None] = lambda _: None) -> dict[st
 
     from seca_jax.show import film
 
-    map_name = chosen.map or config.map
+    map_name = Path(chosen.map or config.map).stem
     about = f"{config.algo} on {config.map} after {step:,} steps of each of {config.seeds} seeds"
     say(f"{chosen.run}: {about}{chosen.map and f', playing {chosen.map}'}")
     results = win_rates(env, learner, params, chosen.episode_seed, chosen.episodes, chosen.sampled)

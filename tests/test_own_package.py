@@ -37,8 +37,9 @@ exec(sys.argv[2])
 """
 NOTEBOOK = """
 from seca_jax.config import compose
-words = ["map=duel_here", "credit.order=boldest_here"], ["map=meeting_here", "algo=surprise_here"]
-print([compose.from_words(own).algo for own in words])
+from seca_jax.config.words import given
+configs = [{"map": "duel_here", "credit.order": "boldest_here"}, {"map": maps.DUEL._replace(name="other")}]
+print(result.status, result.params.actor.keys(), [compose.compose(given(own)).map for own in configs])
 """
 
 
@@ -93,7 +94,9 @@ def done(installed):
         given.append(
             [command, *("total_steps=192" if "total_steps" in word else word for word in words), *small]
         )
-    notebook = blocks("python")["in a notebook"] + NOTEBOOK
+    small = ", ".join(f'"{name}": "{value}"' for name, value in (word.split("=") for word in TRAIN))
+    notebook = blocks("python")["in a notebook"].replace("train(map", f"train({{{small}}}, map")
+    notebook = notebook.replace("total_steps=200_000", "total_steps=96") + NOTEBOOK
     done = run(installed, "-c", DRIVER, json.dumps(given), notebook)
     assert done.returncode == 0, done.stdout + done.stderr
     return done
@@ -112,7 +115,7 @@ def test_every_command_of_the_document_does_its_job(installed, done):
     assert rows and all(row["gradient_cosine"] is not None for row in rows)
     for place in (duel, ambush):
         assert "checkpoints" in {path.name for path in place.iterdir()}
-    assert done.stdout.splitlines()[-1] == "['seca', 'surprise_here']"
+    assert done.stdout.splitlines()[-1] == "done dict_keys(['params']) ['duel_here', 'other']"
 
 
 def test_help_has_what_the_package_brings(installed):

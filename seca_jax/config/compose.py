@@ -106,6 +106,16 @@ def with_scenario(values: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**values, "map": scenario.name, "env.scenario": custom.written(scenario)}
 
 
+def on_map(config: Config, given: str) -> Config:
+    """``config`` on the map ``given``, a name or a YAML file, and checked; raises ConfigError."""
+    if given == config.map:
+        return config
+    for name, value in {"env.scenario": "", **with_scenario({"map": given})}.items():
+        config = replace(config, name, value)
+    check(config)
+    return config
+
+
 def from_words(words: Iterable[str]) -> Config:
     """The complete and checked configuration that ``key=value`` words ask for; raises ConfigError."""
     config = compose(parse(words))

@@ -106,7 +106,7 @@ def test_every_command_of_the_document_does_its_job(installed, done):
     assert "Traceback" not in done.stderr and "cannot be loaded" not in done.stderr
     meeting, duel, ambush = (installed / "runs" / name for name in ("meeting", "duel", "ambush"))
     lines = [json.loads(line) for line in (meeting / "metrics.jsonl").read_text().splitlines()]
-    assert {line["step"] for line in lines} == {48, 96, 144, 192}
+    assert {line["step"] for line in lines} == {0, 48, 96, 144, 192}
     assert json.loads((meeting / "evaluation.json").read_text())["map"] == "meeting"
     versions = yaml.safe_load((meeting / "config.yaml").read_text())["provenance"]["versions"]
     assert versions["my_marl"] == "0.1"

@@ -283,7 +283,7 @@ class WandbConfig:
 class Config:
     """Every key of a training run: the only place where a key has its default, meaning and limits."""
 
-    map: str = key("3m", "SMAX map, particle task or probe game")
+    map: str = key("3m", "SMAX map, particle task, probe game, or the YAML file of a SMAX map of one's own")
     algo: str = key("seca", "learner")
     preset: str = key(
         "default", "settings to start from: default (best measured on SMAX) or paper (the authors')"

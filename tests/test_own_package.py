@@ -84,38 +84,66 @@ def run(place, *words, package=True):
     return subprocess.run(words, cwd=place, env=env, capture_output=True, text=True, timeout=500)
 
 
-@pytest.fixture(scope="module")
-def done(installed):
-    """All of the document's commands, one after the other, and its notebook."""
+def perform(place, chosen, notebook=""):
+    """The ``chosen`` commands of the document, in one process, then a notebook; what it printed."""
     given = []
-    for command, *words in commands():
-        longer = any(word.startswith("resume=") for word in words)
-        small = [] if longer else EXTRA[command]
-        given.append(
-            [command, *("total_steps=192" if "total_steps" in word else word for word in words), *small]
-        )
+    for command, *words in chosen:
+        small = [] if any(word.startswith("resume=") for word in words) else EXTRA[command]
+        words = ["total_steps=192" if "total_steps" in word else word for word in words]
+        given.append([command, *words, *small])
+    done = run(place, "-c", DRIVER, json.dumps(given), notebook)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr and "cannot be loaded" not in done.stderr
+    return done.stdout.splitlines()
+
+
+def quick(command):
+    """Whether a command compiles little: the others wait for the slow tests."""
+    return "audit" not in command and any("meeting" in word for word in command)
+
+
+@pytest.fixture(scope="module")
+def met(installed):
+    """The run of the document's environment and learner: trained, evaluated, resumed, reported."""
+    perform(installed, [command for command in commands() if quick(command)])
+    return installed / "runs" / "meeting"
+
+
+def test_the_document_trains_evaluates_resumes_and_reports(met):
+    lines = [json.loads(line) for line in (met / "metrics.jsonl").read_text().splitlines()]
+    assert {line["step"] for line in lines} == {0, 48, 96, 144, 192}
+    assert json.loads((met / "evaluation.json").read_text())["map"] == "meeting"
+    versions = yaml.safe_load((met / "config.yaml").read_text())["provenance"]["versions"]
+    assert versions["my_marl"] == "0.1"
+    assert "surprise" in (met / "report.html").read_text()
+
+
+def test_what_is_not_installed_is_named(installed, met):
+    for words in (["seca_jax.evaluate", "run=runs/meeting"], ["seca_jax.train", "resume=runs/meeting"]):
+        refused = run(installed, "-m", *words, package=False)
+        assert refused.returncode == 2
+        expected = "map=meeting: not installed here; install the package that registers it"
+        assert refused.stderr == f"error: runs/meeting/config.yaml: {expected}\n"
+    assert run(installed, "-m", "seca_jax.report", "runs/meeting", package=False).returncode == 0
+
+
+@pytest.mark.slow
+def test_the_document_does_all_the_rest(installed, met):
     small = ", ".join(f'"{name}": "{value}"' for name, value in (word.split("=") for word in TRAIN))
     notebook = blocks("python")["in a notebook"].replace("train(map", f"train({{{small}}}, map")
     notebook = notebook.replace("total_steps=200_000", "total_steps=96") + NOTEBOOK
-    done = run(installed, "-c", DRIVER, json.dumps(given), notebook)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done
-
-
-def test_every_command_of_the_document_does_its_job(installed, done):
-    assert "Traceback" not in done.stderr and "cannot be loaded" not in done.stderr
-    meeting, duel, ambush = (installed / "runs" / name for name in ("meeting", "duel", "ambush"))
-    lines = [json.loads(line) for line in (meeting / "metrics.jsonl").read_text().splitlines()]
-    assert {line["step"] for line in lines} == {0, 48, 96, 144, 192}
-    assert json.loads((meeting / "evaluation.json").read_text())["map"] == "meeting"
-    versions = yaml.safe_load((meeting / "config.yaml").read_text())["provenance"]["versions"]
-    assert versions["my_marl"] == "0.1"
-    assert "surprise" in (meeting / "report.html").read_text()
-    rows = json.loads((meeting / "audit.json").read_text())["rows"]
+    said = perform(installed, [command for command in commands() if not quick(command)], notebook)
+    assert said[-1] == "done dict_keys(['params']) ['duel_here', 'other']"
+    rows = json.loads((met / "audit.json").read_text())["rows"]
     assert rows and all(row["gradient_cosine"] is not None for row in rows)
-    for place in (duel, ambush):
-        assert "checkpoints" in {path.name for path in place.iterdir()}
-    assert done.stdout.splitlines()[-1] == "done dict_keys(['params']) ['duel_here', 'other']"
+    assert (
+        json.loads((installed / "runs" / "duel" / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 96
+    )
+    # What a file says of a map, the run keeps
+    (installed / "ambush.yaml").unlink()
+    words = ["episodes=2", "gif=none", "plot=none", "json=none"]
+    again = run(installed, "-m", "seca_jax.evaluate", "run=runs/ambush", *words, package=False)
+    assert again.returncode == 0 and "vdn on ambush" in again.stdout, again.stderr
 
 
 def test_help_has_what_the_package_brings(installed):
@@ -129,24 +157,3 @@ def test_help_has_what_the_package_brings(installed):
         r"actor\.epochs=4 .*surprise",
         run(installed, "-m", "seca_jax.train", "--help", "algo=surprise").stdout,
     )
-
-
-def test_a_run_of_a_file_outlives_the_file(installed, done):
-    (installed / "ambush.yaml").rename(installed / "elsewhere.yaml")
-    words = ["episodes=2", "gif=none", "plot=none", "json=none"]
-    again = run(installed, "-m", "seca_jax.evaluate", "run=runs/ambush", *words, package=False)
-    assert again.returncode == 0, again.stderr
-    assert "vdn on ambush" in again.stdout
-
-
-@pytest.mark.parametrize(
-    ("name", "missing"),
-    [("meeting", "map=meeting"), ("duel", "map=duel")],
-)
-def test_what_is_not_installed_is_named(installed, done, name, missing):
-    for words in (["seca_jax.evaluate", f"run=runs/{name}"], ["seca_jax.train", f"resume=runs/{name}"]):
-        refused = run(installed, "-m", *words, package=False)
-        assert refused.returncode == 2
-        expected = f"{missing}: not installed here; install the package that registers it"
-        assert refused.stderr == f"error: runs/{name}/config.yaml: {expected}\n"
-    assert run(installed, "-m", "seca_jax.report", f"runs/{name}", package=False).returncode == 0

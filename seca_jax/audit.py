@@ -270,7 +270,7 @@ def measure(
     masks = truth.coalitions(chosen_turns)
     played, parts = play(there, masks, (env, learner, params, config.gamma), chosen, directory, about, report)
     true = truth.terms(played.returned, chosen_turns)
-    products = claims.score_products(config, env, params, rollout, t, b)
+    products = claims.score_products(opinion, env, params, rollout, t, b)
     steps = np.asarray(rollout.mask).sum() / number
     batch = config.num_envs * (config.window if config.rollout == "stream" else int(steps))
     document = {

@@ -252,8 +252,7 @@ def load(chosen: Options) -> Loaded:
         raise ConfigError(f"seed={chosen.seed}: the run has seeds {config.seed} to {last}")
     there = config
     if chosen.map:
-        there = replace(config, "map", chosen.map)
-        check(there)
+        there = compose.on_map(config, chosen.map)
     devices.configure(chosen.device)
 
     from seca_jax import algos, envs
@@ -331,16 +330,14 @@ def show(
                 alive=episode.alive,
                 names=episode.names,
                 title=f"{config.map}, {config.algo} seed {seed}, order {name} ({ending})",
-                stills=film.stills(
-                    episode, assessment.order, map_name=config.map, size=credit_figure.STILL_PIXELS
-                ),
+                stills=film.stills(episode, assessment.order, size=credit_figure.STILL_PIXELS),
             )
             say(f"credit over time: {outputs['plot']}")
     if outputs["gif"] and episode.frames is None:
         say(f"{config.map} has no pictures: only SMAX battles are drawn, no GIF written")
     elif outputs["gif"]:
         title = f"{config.map}   {config.algo}   seed {seed}"
-        film.draw(outputs["gif"], episode, map_name=config.map, title=title, size=size, assessment=assessment)
+        film.draw(outputs["gif"], episode, title=title, size=size, assessment=assessment)
         say(f"battle: {outputs['gif']}")
 
 
@@ -365,7 +362,7 @@ def run(chosen: Options, say: Callable[[Any], None] = lambda _: None) -> dict[st
 
     from seca_jax.show import film
 
-    map_name = chosen.map or config.map
+    map_name = Path(chosen.map or config.map).stem
     about = f"{config.algo} on {config.map} after {step:,} steps of each of {config.seeds} seeds"
     say(f"{chosen.run}: {about}{chosen.map and f', playing {chosen.map}'}")
     results = win_rates(env, learner, params, chosen.episode_seed, chosen.episodes, chosen.sampled)

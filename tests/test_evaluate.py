@@ -216,7 +216,7 @@ def test_a_battle_is_replayed_and_assessed(tmp_path):
     assert plain.size[0] == 320 and credit.size[0] > 450  # the panel beside it
     assert plain.size[1] == credit.size[1] and plain.n_frames == credit.n_frames
 
-    stills = film.stills(episode, order, map_name="3m", size=120)
+    stills = film.stills(episode, order, size=120)
     assert [still.step for still in stills][:: len(stills) - 1] == [0, steps]
     assert all(still.image.size == (120, 120) for still in stills) and episode.ending in stills[-1].caption
 

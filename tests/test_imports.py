@@ -23,7 +23,17 @@ MODULES = {named(path) for path in FILES}
 # The wings from the ground up; one may import from its own floor and below. Names and maps are plain data
 # without JAX, which a configuration is checked against: they stand on the ground floor whatever their wing.
 FLOORS = (
-    ("types", "arrays", "config", "credit.names", "envs.registry", "envs.smax.scenarios", "envs.smax.units"),
+    (
+        "types",
+        "arrays",
+        "config",
+        "extensions",
+        "credit.names",
+        "envs.registry",
+        "envs.smax.custom",
+        "envs.smax.scenarios",
+        "envs.smax.units",
+    ),
     ("networks", "credit", "envs"),
     ("experience",),
     ("algos",),
@@ -32,7 +42,7 @@ FLOORS = (
     ("train", "evaluate", "benchmark", "report", "audit", "api"),
 )
 FLOOR = {wing: number for number, wings in enumerate(FLOORS) for wing in wings}
-PURE = [wing for wing in FLOORS[0] if "." in wing]
+PURE = [wing for wing in FLOORS[0] if "." in wing or wing == "extensions"]
 ABOVE = {"wandb", "orbax", "matplotlib", "rich"}
 
 

@@ -23,7 +23,7 @@ from seca_jax.config.schema import Config, CreditConfig
 from seca_jax.envs.base import Environment
 from seca_jax.experience import rollout as rollouts
 from seca_jax.experience.rollout import Rollout, Stream, start_stream
-from seca_jax.networks.agent import Agent, agent_input, initial_carry
+from seca_jax.networks.agent import Network, agent_input, initial_carry
 from seca_jax.types import Assess, Carry, Learner
 
 Log = dict[str, jax.Array]  # scalars by the names of the metrics
@@ -60,7 +60,7 @@ class Parts(NamedTuple):
 
     config: Config
     env: Environment
-    agent: Agent
+    agent: Network
     critic: Critic
     actor_tx: optax.GradientTransformation
     critic_tx: optax.GradientTransformation

@@ -12,7 +12,8 @@ qplex                          the same, and the weights of their advantages rea
 qtran, qpd                     the joint Q, which reads v as it is
 =============================  ==================================================================
 
-so that all can be asked for the same terms, whichever of them the learner itself uses.
+so that all can be asked for the same terms, whichever of them the learner itself uses. A learner that
+another package brings says itself what its critic claims, see :func:`on_policy`.
 """
 
 from typing import Any, Callable, NamedTuple
@@ -22,15 +23,18 @@ import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 
+from seca_jax import extensions
 from seca_jax.algos import coma, ippo, mappo, pqn_vdn, qmix, qpd, qplex, qtran, seca, sqddpg, vdn
-from seca_jax.algos.critic import targets, team_critic
+from seca_jax.algos.critic import Critic, targets, team_critic
 from seca_jax.algos.policy import logits_of, make_agent
+from seca_jax.config import learners
+from seca_jax.config.errors import ConfigError
 from seca_jax.config.schema import Config
 from seca_jax.credit import order
 from seca_jax.credit.advantage import prefixes, ranks
 from seca_jax.envs.base import Environment
 from seca_jax.experience.rollout import Rollout
-from seca_jax.networks.agent import Agent, agent_input
+from seca_jax.networks.agent import Network, Separate, agent_input, apply
 from seca_jax.networks.mixers import best_actions, channels, value_of
 from seca_jax.types import Carry, View
 
@@ -49,6 +53,8 @@ class Opinion(NamedTuple):
         targets: ``(params, rollout) -> [T, B] or [T, B, N]``, TD(lambda) with that critic itself, for want
             of the target's parameters; None where the learner has none.
         along_path: the critic's inputs are the state alone, so that contributions (Eq. 14) exist.
+        actor: the network of ``params.actor``, whose gradients are measured; None where the learner ascends
+            no policy gradient.
     """
 
     policy: Callable[[Any, Carry, View], jax.Array]
@@ -56,6 +62,7 @@ class Opinion(NamedTuple):
     critic: Callable[[Any, Any], Callable[[jax.Array], Any]]
     targets: Callable[[Any, Rollout], jax.Array] | None
     along_path: bool
+    actor: Network | None = None
 
 
 def _on_policy(config: Config, env: Environment) -> Opinion:
@@ -66,6 +73,18 @@ def _on_policy(config: Config, env: Environment) -> Opinion:
         "ippo": ippo.critic_of,
     }
     critic = own.get(config.algo, team_critic)(config, env)
+    return on_policy(config, env, critic, along_path=config.algo not in own)
+
+
+def on_policy(config: Config, env: Environment, critic: Critic, *, along_path: bool) -> Opinion:
+    """What a learner thinks that is made of the phases of :mod:`seca_jax.algos.actor_critic` and ``critic``.
+
+    Args:
+        config: the run's.
+        env: the environment.
+        critic: the learner's.
+        along_path: the critic's inputs are the state alone.
+    """
     agent = make_agent(config, env)
 
     def policy(params: Any, carry: Carry, view: View) -> jax.Array:
@@ -83,14 +102,13 @@ def _on_policy(config: Config, env: Environment) -> Opinion:
         inputs=lambda params, rollout: critic.inputs(rollout.view, rollout.last_action()),
         critic=lambda params, inputs: critic.apply(params.critic, inputs),
         targets=y,
-        along_path=config.algo not in own,
+        along_path=along_path,
+        actor=agent,
     )
 
 
 def _value_based(config: Config, env: Environment) -> Opinion:
-    agent = Agent(hidden=config.actor.hidden, num_actions=env.num_actions)
-    if config.algo == "pqn_vdn":
-        agent = pqn_vdn.agent_of(config, env)
+    agent = (pqn_vdn.agent_of if config.algo == "pqn_vdn" else make_agent)(config, env)
     mixers = {
         "qmix": qmix.mixer_of,
         "qtran": qtran.mixer_of,
@@ -103,7 +121,7 @@ def _value_based(config: Config, env: Environment) -> Opinion:
 
     def look(params: Any, carry: Carry, view: View, avail: Any) -> Any:
         x = agent_input(view.obs, carry.last_action, env.num_actions)
-        return agent.apply(params.agent, carry.hidden, x, avail)
+        return apply(agent, params.agent, carry.hidden, x, avail)
 
     def policy(params: Any, carry: Carry, view: View) -> jax.Array:
         _, q = look(params, carry, view, view.avail)
@@ -135,7 +153,19 @@ def _value_based(config: Config, env: Environment) -> Opinion:
 
 
 def opinion(config: Config, env: Environment) -> Opinion:
-    """What the learner of a run thinks, as functions of its parameters."""
+    """What the learner of a run thinks, as functions of its parameters.
+
+    Raises:
+        ConfigError: another package brings the learner and does not say.
+    """
+    if config.algo not in learners.own():
+        told = extensions.load("learner", config.algo).opinion
+        if told is None:
+            where = extensions.origin("learner", config.algo)
+            raise ConfigError(
+                f"algo={config.algo}: {where} has no opinion(config, env), which an audit needs to ask it"
+            )
+        return told(config, env)
     return (_value_based if config.algo in VALUE_BASED else _on_policy)(config, env)
 
 
@@ -154,11 +184,17 @@ def orders(
 
     Returns:
         [T, B, N] agent indices each.
+
+    Raises:
+        ConfigError: an order goes by contributions, which the learner's critic cannot tell.
     """
     policy = view.policy(params, rollout.extra, rollout.view)
     action = jax.nn.one_hot(rollout.action, policy.shape[-1])
 
     def contribution(length: int | None) -> jax.Array:
+        if not view.along_path:
+            raise ConfigError(f"contributions need a critic of the state alone, and {config.algo}'s is not")
+
         def evaluate(state: jax.Array, v: jax.Array) -> jax.Array:
             return view.critic(params, state)(v)
 
@@ -269,7 +305,7 @@ def claims(
 
 
 def score_products(
-    config: Config, env: Environment, params: Any, rollout: Rollout, t: np.ndarray, b: np.ndarray
+    view: Opinion, env: Environment, params: Any, rollout: Rollout, t: np.ndarray, b: np.ndarray
 ) -> np.ndarray | None:
     """Products of the gradients of log pi(u) of all agents at steps ``t`` of environments ``b`` [M].
 
@@ -278,9 +314,9 @@ def score_products(
     Returns:
         [M N, M N]; None where the learner ascends no policy gradient.
     """
-    if config.algo in VALUE_BASED:
+    agent = view.actor
+    if agent is None:
         return None
-    agent = make_agent(config, env)
     carry = rollout.extra
     x = agent_input(rollout.view.obs[t, b], carry.last_action[t, b], env.num_actions)
     rows = carry.hidden[t, b], x, rollout.view.avail[t, b], rollout.action[t, b]
@@ -290,8 +326,12 @@ def score_products(
     def scores(actor: Any, rows: Any) -> jax.Array:  # [rows, parameters]
         def one(hidden: jax.Array, x: jax.Array, avail: jax.Array, action: jax.Array) -> jax.Array:
             def log_prob(actor: Any) -> jax.Array:
-                output: Any = agent.apply(actor, hidden, x, avail)
-                return jax.nn.log_softmax(output[1])[action]
+                network = agent
+                if isinstance(agent, Separate):  # that agent's alone, whose number is the input's last part
+                    number = jnp.argmax(x[-env.num_agents :])
+                    network, actor = agent.agent, jax.tree.map(lambda leaf: leaf[number], actor)
+                _, logits = apply(network, actor, hidden, x, avail)
+                return jax.nn.log_softmax(logits)[action]
 
             return jax.flatten_util.ravel_pytree(jax.grad(log_prob)(actor))[0]
 

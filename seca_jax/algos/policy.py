@@ -13,7 +13,8 @@ from seca_jax.arrays import masked_mean
 from seca_jax.config.schema import ActorConfig, Config
 from seca_jax.envs.base import Environment
 from seca_jax.experience.rollout import Rollout
-from seca_jax.networks.agent import Agent, agent_input, unroll
+from seca_jax.networks import agent as networks
+from seca_jax.networks.agent import Network, agent_input, unroll
 from seca_jax.types import Carry
 
 ENTROPY_FLOOR = 1e-3  # nats; below it the adaptive term stops growing instead of dividing 0 by 0
@@ -45,13 +46,13 @@ class Judgement:
 Objective = Callable[[jax.Array, Samples], jax.Array]
 
 
-def make_agent(config: Config, env: Environment) -> Agent:
-    """The agent of a run, which all of a team are."""
-    return Agent(hidden=config.actor.hidden, num_actions=env.num_actions)
+def make_agent(config: Config, env: Environment) -> Network:
+    """The agents' network of a run."""
+    return networks.make(config.actor, env.num_agents, env.num_actions)
 
 
 def logits_of(
-    agent: Agent, params: Any, carry: Carry, obs: jax.Array, avail: jax.Array
+    agent: Network, params: Any, carry: Carry, obs: jax.Array, avail: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """One step of the agents: (masked logits [..., B, N, A], next hidden state [..., B, N, H])."""
     x = agent_input(obs, carry.last_action, agent.num_actions)
@@ -60,7 +61,7 @@ def logits_of(
     return logits, hidden
 
 
-def unrolled(agent: Agent, params: Any, rollout: Rollout) -> jax.Array:
+def unrolled(agent: Network, params: Any, rollout: Rollout) -> jax.Array:
     """Masked logits along a rollout, [T, B, N, A]."""
     view = rollout.view
     hidden, last_action = rollout.carry.hidden, rollout.last_action()
@@ -153,7 +154,7 @@ def samples(rollout: Rollout, data: Any) -> Samples:
 
 def fit(
     config: ActorConfig,
-    agent: Agent,
+    agent: Network,
     tx: optax.GradientTransformation,
     learned: tuple[Any, Any],
     batch: Samples,

@@ -33,7 +33,8 @@ from seca_jax.envs.base import Environment
 from seca_jax.experience import rollout as rollouts
 from seca_jax.experience.returns import td_lambda
 from seca_jax.experience.rollout import Rollout, Stream, next_value, start_stream
-from seca_jax.networks.agent import Agent, agent_input, unroll
+from seca_jax.networks import agent as networks
+from seca_jax.networks.agent import Network, agent_input, unroll
 from seca_jax.networks.mixers import value_of
 from seca_jax.types import Carry, Learner
 
@@ -55,7 +56,7 @@ class Parts(NamedTuple):
 
     config: Config
     env: Environment
-    agent: Agent
+    agent: Network
     tx: optax.GradientTransformation
 
 
@@ -156,9 +157,9 @@ def init(parts: Parts, key: jax.Array) -> TrainState:
     return TrainState(params, opt, stream, key, steps=zero, updates=zero)
 
 
-def agent_of(config: Config, env: Environment) -> Agent:
-    """The agent of a run, with layer normalisation."""
-    return Agent(hidden=config.actor.hidden, num_actions=env.num_actions, layer_norm=True)
+def agent_of(config: Config, env: Environment) -> Network:
+    """The agents' network of a run, with layer normalisation."""
+    return networks.make(config.actor, env.num_agents, env.num_actions, layer_norm=True)
 
 
 def make(config: Config, env: Environment) -> Learner:

@@ -14,13 +14,14 @@ import optax
 from flax import struct
 
 from seca_jax.algos.minibatches import descend
+from seca_jax.algos.policy import make_agent
 from seca_jax.arrays import all_finite, masked_mean
 from seca_jax.config.schema import Config
 from seca_jax.envs.base import Environment
 from seca_jax.experience import replay as replays
 from seca_jax.experience.replay import Batch, Replay
 from seca_jax.experience.rollout import Rollout, collect_episodes
-from seca_jax.networks.agent import MASKED, Agent, agent_input, apply, initial_carry
+from seca_jax.networks.agent import MASKED, Network, agent_input, apply, initial_carry
 from seca_jax.networks.mixers import Utilities, best_actions, unroll
 from seca_jax.types import Carry, Learner, View
 
@@ -66,7 +67,7 @@ class Parts(NamedTuple):
 
     config: Config
     env: Environment
-    agent: Agent
+    agent: Network
     mixer: Mixer
     replay: Replay
     tx: optax.GradientTransformation
@@ -86,8 +87,8 @@ class Players(Protocol):
         ...
 
     @property
-    def agent(self) -> Agent:
-        """The network that all agents share."""
+    def agent(self) -> Network:
+        """The agents' network."""
         ...
 
 
@@ -153,7 +154,7 @@ def assemble(config: Config, env: Environment, mixer: Mixer) -> Parts:
     return Parts(
         config=config,
         env=env,
-        agent=Agent(hidden=config.actor.hidden, num_actions=env.num_actions),
+        agent=make_agent(config, env),
         mixer=mixer,
         replay=replays.make(config, env),
         tx=optimiser(config),

@@ -10,14 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from seca_jax.config import learners
+from seca_jax.config.errors import ConfigError
 from seca_jax.config.schema import Config, get, keys, steps_per_update
 from seca_jax.credit import names as orders
 from seca_jax.envs import registry
-
-
-class ConfigError(ValueError):
-    """Bad input; the message is one line that says what is wrong and what would be right."""
-
 
 TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
@@ -72,7 +68,12 @@ def check(config: Config) -> None:
     """Raises ConfigError, a one-line ValueError, unless the configuration can run."""
     for name, field in keys():
         check_field(name, field.type, field.metadata, get(config, name))
-    one_of("map", config.map, registry.names())
+    if config.env.scenario:
+        if config.map in registry.own():
+            raise ConfigError(f"env.scenario: there is a map {config.map} already; give another name")
+        registry.scenario(config)
+    else:
+        one_of("map", config.map, registry.names())
     one_of("algo", config.algo, learners.names())
 
     def read(*names: str) -> list[str]:

@@ -10,6 +10,7 @@ from seca_jax.config import learners
 from seca_jax.config.check import ConfigError
 from seca_jax.config.schema import Config, get, keys
 from seca_jax.config.words import repeated
+from seca_jax.credit import names as orders
 
 EVERYBODY = "every learner"
 
@@ -46,7 +47,7 @@ def key_lines(config: Config) -> list[str]:
             value = get(config, name)
             shown = f"{name}={str(value).lower() if field.type is bool else value}"
             kind = ", ".join(filter(None, [getattr(field.type, "__name__", ""), limits(field)]))
-            text = field.metadata["doc"]
+            text = field.metadata["doc"].replace(orders.ALLOWED, orders.allowed())
             # Where the meaning already names the choices, naming them again only lengthens the line
             if any(choice not in text for choice in field.metadata["choices"]):
                 text += f" ({', '.join(field.metadata['choices'])})"

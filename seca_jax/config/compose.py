@@ -3,6 +3,8 @@
 A configuration is the schema's defaults, then the learner's own settings, then the preset's, then what
 the learner has of its own in that preset, then what the command line says: plain YAML, laid one over
 the other and typed by the schema. ``maps`` in a YAML file holds settings of single maps.
+
+``map`` may be a SMAX map itself, a YAML file or a Scenario, which then becomes part of the configuration.
 """
 
 import os
@@ -19,6 +21,10 @@ from seca_jax.config.check import ConfigError, check, one_of
 from seca_jax.config.learners import CONF
 from seca_jax.config.schema import Config, get, keys, replace
 from seca_jax.config.words import parse, typed
+from seca_jax.credit import names as orders
+from seca_jax.envs import registry
+from seca_jax.envs.smax import custom
+from seca_jax.envs.smax.scenarios import Scenario
 
 GROUPS = ("algo", "preset")
 ESSENTIAL = ("map", "algo", "seeds", "seed", "total_steps")  # without them a config.yaml is no run's
@@ -49,10 +55,11 @@ def layers(algo: str, preset: str, map_name: str) -> Iterator[tuple[str, dict[st
         ConfigError: a file holds what the schema does not know.
     """
     own = learners.learner(algo)
+    place = f"algo/{algo}.yaml" if algo in learners.own() else f"the settings of {algo}"
     files = (
-        (f"algo/{algo}.yaml", own.get("settings", {})),
+        (place, own.get("settings", {})),
         (f"preset/{preset}.yaml", learners.stored(CONF / "preset" / f"{preset}.yaml")),
-        (f"algo/{algo}.yaml, preset {preset}", own.get("presets", {}).get(preset, {})),
+        (f"{place}, preset {preset}", own.get("presets", {}).get(preset, {})),
     )
     for place, settings in files:
         everywhere = {name: value for name, value in settings.items() if name != "maps"}
@@ -67,8 +74,9 @@ def compose(values: Mapping[str, Any]) -> Config:
     """The schema, the learner's and the preset's YAML, and ``values`` on top; not yet checked.
 
     Raises:
-        ConfigError: unknown learner or preset.
+        ConfigError: unknown learner or preset, or ``map`` is a file without a map.
     """
+    values = with_scenario(values)
     algo, preset = values.get("algo", Config.algo), values.get("preset", Config.preset)
     one_of("algo", algo, learners.names())
     one_of("preset", preset, learners.presets())
@@ -77,6 +85,34 @@ def compose(values: Mapping[str, Any]) -> Config:
     for settings in (*(settings for _, settings in layers(algo, preset, map_name)), values):
         for name, value in settings.items():
             config = replace(config, name, value)
+    return config
+
+
+def with_scenario(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``values`` with a ``map`` that is a YAML file or a Scenario turned into its name and its content.
+
+    Raises:
+        ConfigError: the file is no map, or there is a map of its name.
+    """
+    given = values.get("map")
+    if isinstance(given, Scenario):
+        scenario = custom.checked(given, given.name)
+    elif given is not None and custom.is_file(given):
+        scenario = custom.read(given)
+    else:
+        return values
+    if scenario.name in registry.names():
+        raise ConfigError(f"map={given}: there is a map {scenario.name} already; give it another name")
+    return {**values, "map": scenario.name, "env.scenario": custom.written(scenario)}
+
+
+def on_map(config: Config, given: str) -> Config:
+    """``config`` on the map ``given``, a name or a YAML file, and checked; raises ConfigError."""
+    if given == config.map:
+        return config
+    for name, value in {"env.scenario": "", **with_scenario({"map": given})}.items():
+        config = replace(config, name, value)
+    check(config)
     return config
 
 
@@ -93,7 +129,7 @@ def load(run_dir: str | os.PathLike) -> tuple[Config, dict[str, Any]]:
     A key that the run's version did not know yet has its default, which is what that version did.
 
     Raises:
-        ConfigError: no run there, or its config.yaml is damaged.
+        ConfigError: no run there, its config.yaml is damaged, or it names what is not installed here.
     """
     path = Path(run_dir) / runs.CONFIG
     if not path.is_file():
@@ -110,13 +146,31 @@ def load(run_dir: str | os.PathLike) -> tuple[Config, dict[str, Any]]:
                 config = replace(config, name, value)
             elif name in ESSENTIAL:
                 raise ConfigError(f"it lacks {name}")
-        check(config)
+        missing = absent(config)
+        if not missing:
+            check(config)
     except ConfigError as error:
         raise ConfigError(f"{path} is damaged: {error}") from None
     except Exception as error:  # whatever a damaged file can do to the parser
         detail = " ".join(str(error).split())
         raise ConfigError(f"{path} is damaged ({type(error).__name__}: {detail[:120]})") from None
+    if missing:
+        raise ConfigError(f"{path}: {missing}: not installed here; install the package that registers it")
     return config, provenance
+
+
+def absent(config: Config) -> str:
+    """The first of a run's map, learner and order that nobody registers here, as key=value; or empty."""
+    if not config.env.scenario and config.map not in registry.names():
+        return f"map={config.map}"
+    if config.algo not in learners.names():
+        return f"algo={config.algo}"
+    try:
+        if not learners.unread("credit.order", config.algo):
+            orders.parse(config.credit.order)
+    except ValueError:
+        return f"credit.order={config.credit.order}"
+    return ""
 
 
 def save(run_dir: str | os.PathLike, config: Config, provenance: dict[str, Any]) -> None:
@@ -135,6 +189,7 @@ def resumed(values: dict[str, Any]) -> Config:
     config, _ = load(run_dir)
     # The directory may have been moved or named by another path since
     config = replace(replace(config, "out", str(run_dir)), "resume", str(run_dir))
+    values = dict(with_scenario(values))
     for name, value in values.items():
         stored = get(config, name)
         if name == "out" and os.path.realpath(value) != os.path.realpath(stored):

@@ -1,4 +1,6 @@
-"""The learners as ``conf/algo/`` knows them: a YAML file each, with the keys it reads and its own settings.
+"""The learners as their YAML files know them: the keys that each reads, and its own settings.
+
+Ours lie in ``conf/algo/``; other packages bring theirs, see :mod:`seca_jax.extensions`.
 
 A file may hold
 
@@ -12,11 +14,15 @@ A file may hold
     has there alone; a preset's own file may have that too.
 """
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from seca_jax import extensions
+from seca_jax.config.errors import ConfigError
 
 CONF = Path(__file__).parent / "conf"
 
@@ -27,9 +33,15 @@ def stored(path: Path) -> dict[str, Any]:
 
 
 @cache
+def own() -> tuple[str, ...]:
+    """The learners of this package."""
+    return tuple(sorted(path.stem for path in (CONF / "algo").glob("*.yaml")))
+
+
+@cache
 def names() -> tuple[str, ...]:
     """Every learner that ``algo=`` accepts."""
-    return tuple(sorted(path.stem for path in (CONF / "algo").glob("*.yaml")))
+    return tuple(sorted((*own(), *extensions.names("learner"))))
 
 
 @cache
@@ -41,6 +53,8 @@ def presets() -> tuple[str, ...]:
 @cache
 def learner(algo: str) -> dict[str, Any]:
     """What the file of the learner ``algo`` says; raises OSError where there is none."""
+    if algo in extensions.names("learner"):
+        return extensions.settings(algo)
     return stored(CONF / "algo" / f"{algo}.yaml")
 
 
@@ -59,3 +73,32 @@ def readers(name: str) -> tuple[str, ...]:
 def unread(name: str, algo: str) -> bool:
     """Whether the learner ``algo`` never looks at the key ``name``."""
     return algo not in readers(name)
+
+
+def forget() -> None:
+    """Looks learners up anew from now on: another one has been registered."""
+    for looked_up in (names, learner, readers):
+        looked_up.cache_clear()
+
+
+def check(settings: Any, place: str) -> None:
+    """Raises ConfigError, naming the ``place``, where ``settings`` are not what a learner's file may hold."""
+    from seca_jax.config.schema import keys
+
+    parts = ("reads", "settings", "presets")
+    if not isinstance(settings, Mapping) or not isinstance(settings.get("reads"), list):
+        raise ConfigError(f"{place}: reads is missing, the list of keys that the learner looks at")
+    if unknown := [name for name in settings if name not in parts]:
+        raise ConfigError(f"{place}: unknown entry {unknown[0]}; there are {', '.join(parts)}")
+    known = [name for name, _ in keys()]
+    for entry in settings["reads"]:
+        if not any(mentions(entry, name) for name in known):
+            raise ConfigError(f"{place}: reads {entry}, which is no key and no group of keys")
+    for name in parts[1:]:
+        if not isinstance(settings.get(name, {}), Mapping):
+            raise ConfigError(f"{place}: {name} is no mapping")
+    for name, part in settings.get("presets", {}).items():
+        if name not in presets():
+            raise ConfigError(f"{place}: there is no preset {name}; there are {', '.join(presets())}")
+        if not isinstance(part, Mapping):
+            raise ConfigError(f"{place}: {name} is no mapping")

@@ -85,6 +85,9 @@ class EnvConfig:
         "what SMAX draws for every battle, as SMACv2: none, positions, types, both, or what the map does",
         choices=("map", "none", "positions", "types", "both"),
     )
+    scenario: str = key(
+        "", "SMAX map of one's own in a line of YAML; map=FILE.yaml fills it in, the file's name is the map's"
+    )
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,8 @@ class ActorConfig:
     """``actor.*``: the agents' network and how it ascends."""
 
     hidden: int = key(64, "width of the agent's dense layer and GRU", low=1)
+    kind: str = key("gru", "gru, or mlp: a second dense layer, nothing remembered", choices=("gru", "mlp"))
+    shared: bool = key(True, "one set of parameters for all agents; false: one for each")
     lr: float = key(3e-3, "Adam learning rate of the actor", above=0, traced=True)
     max_grad_norm: float = key(10.0, "global-norm clip of the actor's gradient", above=0, traced=True)
     entropy: float = key(
@@ -289,7 +294,7 @@ class WandbConfig:
 class Config:
     """Every key of a training run: the only place where a key has its default, meaning and limits."""
 
-    map: str = key("3m", "SMAX map, particle task or probe game")
+    map: str = key("3m", "SMAX map, particle task, probe game, or the YAML file of a SMAX map of one's own")
     algo: str = key("seca", "learner")
     preset: str = key(
         "default", "settings to start from: default (best measured on SMAX) or paper (the authors')"

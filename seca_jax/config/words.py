@@ -14,6 +14,8 @@ from seca_jax.config import learners
 from seca_jax.config.check import TYPE_NAMES, ConfigError, check_field, nearest
 from seca_jax.config.schema import Config, keys
 from seca_jax.envs import registry
+from seca_jax.envs.smax import custom
+from seca_jax.envs.smax.scenarios import Scenario
 
 FLAGS = ("help", "multirun")  # after two dashes
 SHORT = {"init": "init.run"}  # the key that a group's name alone stands for
@@ -37,7 +39,7 @@ def given(settings: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         settings: by key, ``{"actor.lr": 1e-3}``, or nested as ``{"actor": {"lr": 1e-3}}``; None leaves a
-            key as it is.
+            key as it is. ``map`` may be a Scenario.
 
     Raises:
         ConfigError: no such key, or not a value of its type.
@@ -48,7 +50,7 @@ def given(settings: Mapping[str, Any]) -> dict[str, Any]:
             values |= given({f"{name}.{inner}": own for inner, own in value.items()})
         elif value is not None:
             name = SHORT.get(name, name)
-            values[name] = typed(name, str(value))
+            values[name] = value if isinstance(value, Scenario) else typed(name, str(value))
     return values
 
 
@@ -91,6 +93,8 @@ def misspelt(words: Sequence[str], schema: type) -> str:
         hint = next((f", as in {key}={word}" for key, known in values.items() if word in known), "")
         if (Path(word) / "config.yaml").is_file():
             hint = f", as in resume={word}"
+        elif custom.is_file(word):
+            hint = f", as in map={word}"
     elif "run" in kinds:
         hint = f", as in run={word}"
     return f"{word}: expected key=value{hint}; --help lists all keys"

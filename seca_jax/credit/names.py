@@ -7,23 +7,36 @@
 ``entropy``     lowest policy entropy first (SeCA-Entro)
 ``fixed``       the agents' own numbering (SeCA-Fixed)
 ==============  ====================================================================================
+
+Other packages bring further ones, see :mod:`seca_jax.extensions`.
 """
 
 import re
 from typing import NamedTuple
 
+from seca_jax import extensions
+
 PLAIN = ("prob", "entropy", "fixed")
 """Orders that their name says all about."""
 
 ALLOWED = f"ig-episode, ig-<steps> (ig-1, ig-10, ...), {', '.join(PLAIN[:-1])} or {PLAIN[-1]}"
-"""What may be given, in words."""
+"""What may be given, in words, but for what other packages bring."""
+
+BROUGHT = "brought"
+"""Kind of an order that another package brings."""
 
 
 class Order(NamedTuple):
     """What a name means."""
 
-    kind: str  # ig, or one of PLAIN
+    kind: str  # ig, one of PLAIN, or BROUGHT
     length: int | None = None  # ig only: steps of a stage; None: the whole episode
+
+
+def allowed() -> str:
+    """What may be given, in words."""
+    brought = extensions.names("order")
+    return f"{ALLOWED}; of other packages {', '.join(brought)}" if brought else ALLOWED
 
 
 def names() -> list[str]:
@@ -43,4 +56,6 @@ def parse(name: str) -> Order:
         return Order("ig")
     if re.fullmatch(r"ig-0*[1-9]\d*", name, re.ASCII):
         return Order("ig", int(name.removeprefix("ig-")))
-    raise ValueError(f"must be {ALLOWED}")
+    if name in extensions.names("order"):
+        return Order(BROUGHT)
+    raise ValueError(f"must be {allowed()}")

@@ -8,6 +8,8 @@ from typing import Callable
 import jax
 import jax.numpy as jnp
 
+from seca_jax import extensions
+from seca_jax.config.errors import ConfigError
 from seca_jax.credit import names
 
 
@@ -93,9 +95,11 @@ def named(
         [..., N].
 
     Raises:
-        ValueError: no such order.
+        ValueError: no such order; or another package's cannot be loaded or makes something else.
     """
     kind, length = names.parse(name)
+    if kind == names.BROUGHT:
+        return brought(name, policy, action, contribution)
     if kind == "fixed":
         return fixed(policy)
     if kind == "prob":
@@ -105,3 +109,24 @@ def named(
     if kind == "ig":
         return by_contribution(contribution(length))
     raise ValueError(f"{name}: a name without a function; give it one here")
+
+
+def brought(
+    name: str, policy: jax.Array, action: jax.Array, contribution: Callable[[int | None], jax.Array]
+) -> jax.Array:
+    """The order that another package's function makes; arguments as :func:`named`'s.
+
+    Raises:
+        ConfigError: it cannot be loaded, or makes no [..., N] whole numbers.
+    """
+    found = extensions.load("order", name)(policy, action, contribution)
+    if not isinstance(found, jax.Array):
+        told = type(found).__name__
+    elif found.shape == policy.shape[:-1] and jnp.issubdtype(found.dtype, jnp.integer):
+        return found
+    else:
+        told = f"{found.dtype}{list(found.shape)}"
+    raise ConfigError(
+        f"credit.order={name}: {extensions.origin('order', name)} made {told}, "
+        f"not the agents' numbers, int32{list(policy.shape[:-1])}"
+    )

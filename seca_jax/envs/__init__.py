@@ -3,8 +3,9 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from seca_jax.envs.registry import TASKS, names
-from seca_jax.envs.smax.scenarios import SCENARIOS, Rules
+from seca_jax import extensions
+from seca_jax.envs.registry import TASKS, names, scenario
+from seca_jax.envs.smax.scenarios import Rules
 
 if TYPE_CHECKING:
     from seca_jax.config.schema import Config
@@ -34,20 +35,23 @@ def make(config: "Config") -> "Environment":
     """The environment that the configuration names.
 
     Raises:
-        ValueError: no such map, or not with that simulator.
+        ValueError: no such map, or not with that simulator; or a package's cannot be loaded or is none.
     """
-    if config.map in TASKS:
-        return import_module(f"seca_jax.envs.{TASKS[config.map]}").make(config.map)
-    if config.map not in SCENARIOS:
+    battle = scenario(config)
+    if battle is None:
+        if config.map in TASKS:
+            return import_module(f"seca_jax.envs.{TASKS[config.map]}").make(config.map)
+        if config.map in extensions.names("env"):
+            return _brought(config)
         raise ValueError(f"unknown map {config.map!r}; there are {', '.join(names())}")
     if config.env.backend == "upstream":
-        if not SCENARIOS[config.map].upstream:
+        if not battle.upstream:
             raise ValueError(f"env.backend=upstream: jaxmarl has no {config.map}; use env.backend=core")
         from seca_jax.envs import upstream as backend
     else:
         from seca_jax.envs.smax import core as backend
     return backend.make(
-        config.map,
+        battle,
         observation=config.env.observation,
         state=config.env.state,
         opponent=config.env.opponent,
@@ -63,3 +67,16 @@ def make(config: "Config") -> "Environment":
             random_start=config.env.random_start,
         ),
     )
+
+
+def _brought(config: "Config") -> "Environment":
+    """The environment that another package brings."""
+    from seca_jax.config.errors import ConfigError
+    from seca_jax.envs import base
+
+    env = extensions.load("env", config.map)(config)
+    try:
+        base.check(env)
+    except ValueError as error:
+        raise ConfigError(f"map={config.map}: {extensions.origin('env', config.map)}: {error}") from None
+    return env

@@ -56,6 +56,44 @@ class Environment:
     frame: Callable[[Any], Any] | None = None
 
 
+def check(env: Any) -> None:
+    """Raises ValueError, one line, where an environment's shapes and types are not what it says they are.
+
+    Nothing is computed: its functions are traced with two environments and with three.
+    """
+    if not isinstance(env, Environment):
+        raise ValueError(f"made no seca_jax.envs.base.Environment but {type(env).__name__}")
+    array: Any = jax.ShapeDtypeStruct
+    n, key = env.num_agents, jax.eval_shape(jax.random.key, 0)
+    for b in (2, 3):
+        flag = array((b,), jnp.bool_)
+        view = View(
+            obs=array((b, n, env.obs_size), jnp.float32),
+            avail=array((b, n, env.num_actions), jnp.bool_),
+            state=array((b, env.state_size), jnp.float32),
+        )
+        outcome = Outcome(array((b,), jnp.float32), flag, flag, flag)
+        state = jax.eval_shape(lambda key, b=b: env.reset(key, b), key)
+        action = array((b, n), jnp.int32)
+        after, brought = jax.eval_shape(env.step, key, state, action)
+        _same("view", jax.eval_shape(env.view, state), view)
+        _same("step: the state after", after, state)
+        _same("step: the outcome", brought, outcome)
+        _same("restart", jax.eval_shape(env.restart, key, state, flag), state)
+        _same("select", jax.eval_shape(env.select, flag, state, state), state)
+
+
+def _same(what: str, found: Any, expected: Any) -> None:
+    """Raises ValueError where two trees of arrays differ in shapes or types, and says which leaf does."""
+    if jax.tree.structure(found) != jax.tree.structure(expected):
+        raise ValueError(f"{what}: {jax.tree.structure(found)} instead of {jax.tree.structure(expected)}")
+    pairs = zip(jax.tree_util.tree_leaves_with_path(found), jax.tree.leaves(expected), strict=True)
+    for (path, leaf), right in pairs:
+        if (leaf.shape, leaf.dtype) != (right.shape, right.dtype):
+            told = [f"{x.dtype}{list(x.shape)}" for x in (leaf, right)]
+            raise ValueError(f"{what}{jax.tree_util.keystr(path)} is {told[0]} instead of {told[1]}")
+
+
 def _many(key: jax.Array) -> bool:
     """Whether these are [B] keys and not one; jax.random.PRNGKey's kind has an axis more."""
     return key.ndim > (0 if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else 1)

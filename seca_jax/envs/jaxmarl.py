@@ -19,7 +19,7 @@ from seca_jax.envs.quietly import jaxmarl
 from seca_jax.envs.smax import battle as battles
 from seca_jax.envs.smax import core, spawn
 from seca_jax.envs.smax import observation as views
-from seca_jax.envs.smax.scenarios import SCENARIOS, Rules, Scenario
+from seca_jax.envs.smax.scenarios import MAP_SIZE, SCENARIOS, Rules, Scenario
 from seca_jax.envs.smax.units import MARINE, TABLE, UPSTREAM_TYPES, UnitTable
 
 FIGURES = {
@@ -247,7 +247,7 @@ class HeuristicEnemySMAX:
         self.num_enemy_actions = battle.num_enemy_actions
         self.num_movement_actions = battles.NUM_MOVES
         self.world_steps_per_env_step = rules.world_steps
-        self.map_width = self.map_height = int(battles.MAP_SIZE)
+        self.map_width = self.map_height = int(MAP_SIZE)
         self.unit_type_bits = battle.num_types
         self.agents = [f"ally_{i}" for i in range(battle.num_allies)]
         self.enemy_agents = [f"enemy_{i}" for i in range(battle.num_enemies)]

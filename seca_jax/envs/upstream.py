@@ -15,7 +15,7 @@ from seca_jax.envs.quietly import jaxmarl
 from seca_jax.envs.smax.battle import make_battle
 from seca_jax.envs.smax.frame import Frame
 from seca_jax.envs.smax.physics import targets
-from seca_jax.envs.smax.scenarios import SCENARIOS, UPSTREAM_RULES, Rules, max_steps
+from seca_jax.envs.smax.scenarios import UPSTREAM_RULES, Rules, Scenario, max_steps
 from seca_jax.envs.smax.units import TABLE, UPSTREAM_TYPES
 from seca_jax.types import Outcome, View
 
@@ -53,7 +53,7 @@ def scaled_state(
 
 
 def make(
-    map_name: str,
+    scenario: Scenario,
     *,
     observation: str = "unit_list",
     state: str = "scaled",
@@ -65,7 +65,7 @@ def make(
     """An upstream map as an :class:`Environment`.
 
     Args:
-        map_name: a key of jaxmarl's scenario table.
+        scenario: a map that jaxmarl has too, under the same name.
         observation: ``unit_list`` or ``conic``.
         state: ``scaled`` (see :func:`scaled_state`) or ``raw``.
         opponent: whom the scripted opponent shoots, ``closest`` or ``random``.
@@ -74,10 +74,10 @@ def make(
         rules: as the core's.
     """
     smax = jaxmarl("environments.smax")
-    limit = max_steps(SCENARIOS[map_name], time_limit)
-    ours = make_battle(SCENARIOS[map_name], limit, rules)
+    limit = max_steps(scenario, time_limit)
+    ours = make_battle(scenario, limit, rules)
     battle = smax.HeuristicEnemySMAX(
-        scenario=smax.map_name_to_scenario(map_name).replace(
+        scenario=smax.map_name_to_scenario(scenario.name).replace(
             smacv2_position_generation=ours.random_positions, smacv2_unit_type_generation=ours.random_types
         ),
         attack_mode=opponent,
@@ -143,10 +143,11 @@ def make(
             target=targets(ours, inner.prev_attack_actions.astype(jnp.int32).T).T,
             cooldown_fraction=jnp.clip(cooldown, 0.0, 1.0),
             num_allies=num_allies,
+            ridge=scenario.ridge,
         )
 
     return Environment(
-        name=map_name,
+        name=scenario.name,
         num_agents=num_allies,
         num_actions=core.num_ally_actions,
         obs_size=core.obs_size,

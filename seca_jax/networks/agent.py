@@ -1,11 +1,13 @@
-"""The recurrent agent, one set of parameters for all agents, and what it remembers."""
+"""The agents' network, one set of parameters for all of them or one each, and what agents remember."""
 
+from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from seca_jax.config.schema import ActorConfig
 from seca_jax.types import Carry
 
 # Unavailable actions: far enough down that the softmax underflows to exactly 0, and finite, so that
@@ -55,50 +57,116 @@ def scaled(scale: float, mode: Literal["fan_in", "fan_out"] = "fan_in") -> nn.in
 
 
 class Agent(nn.Module):
-    """Dense -> ReLU -> GRU -> Dense, one set of parameters for all agents (Figure 3a, bottom)."""
+    """Dense -> ReLU -> GRU -> Dense, one set of parameters for all agents (Figure 3a, bottom).
+
+    Without the GRU (``mlp``) a second dense layer and its ReLU stand in its place, and nothing is remembered.
+    """
 
     hidden: int
     num_actions: int
     layer_norm: bool = False  # of what the dense layer makes of the input, before the ReLU
+    kind: str = "gru"  # gru or mlp
 
     @nn.compact
     def __call__(self, hidden: jax.Array, x: jax.Array, avail: jax.Array) -> tuple[jax.Array, jax.Array]:
         """One step.
 
         Args:
-            hidden: [..., H].
+            hidden: [..., H]; an ``mlp`` does not look at it.
             x: [..., O + A + N], see :func:`agent_input`.
             avail: [..., A] bool.
 
         Returns:
-            next hidden [..., H], masked logits [..., A].
+            next hidden [..., H], what the logits are read from; masked logits [..., A].
         """
-        recurrent = self.param("recurrent", scaled(1.0, "fan_out"), (self.hidden, 3 * self.hidden))
-        recurrent_bias = self.param("recurrent_bias", nn.initializers.zeros, (self.hidden,))
         embedded = nn.Dense(self.hidden, kernel_init=scaled(2.0), name="embed")(x)
         if self.layer_norm:
             embedded = nn.LayerNorm(name="norm")(embedded)
-        gates = nn.Dense(3 * self.hidden, name="gates")(nn.relu(embedded))
+        embedded = nn.relu(embedded)
+        if self.kind == "mlp":
+            hidden = nn.relu(nn.Dense(self.hidden, kernel_init=scaled(2.0), name="second")(embedded))
+        else:
+            hidden = self.remember(hidden, embedded)
+        # Small: the untrained policy is close to uniform over the available actions.
+        head = nn.Dense(self.num_actions, kernel_init=scaled(1e-4), name="head")
+        return hidden, jnp.where(avail, head(hidden), MASKED)
+
+    def remember(self, hidden: jax.Array, embedded: jax.Array) -> jax.Array:
+        """One step of the GRU. [..., H] twice -> [..., H]."""
+        recurrent = self.param("recurrent", scaled(1.0, "fan_out"), (self.hidden, 3 * self.hidden))
+        recurrent_bias = self.param("recurrent_bias", nn.initializers.zeros, (self.hidden,))
+        gates = nn.Dense(3 * self.hidden, name="gates")(embedded)
         reset_x, update_x, candidate_x = jnp.split(gates, 3, axis=-1)
         reset_h, update_h, candidate_h = jnp.split(hidden @ recurrent, 3, axis=-1)
         reset = nn.sigmoid(reset_x + reset_h)
         update = nn.sigmoid(update_x + update_h)
         candidate = jnp.tanh(candidate_x + reset * (candidate_h + recurrent_bias))
-        hidden = (1.0 - update) * candidate + update * hidden
-        # Small: the untrained policy is close to uniform over the available actions.
-        head = nn.Dense(self.num_actions, kernel_init=scaled(1e-4), name="head")
-        return hidden, jnp.where(avail, head(hidden), MASKED)
+        return (1.0 - update) * candidate + update * hidden
+
+
+@dataclass(frozen=True)
+class Separate:
+    """Agents that share nothing: a set of parameters for each, all leaves [N, ...].
+
+    It is called as an :class:`Agent` is, with a team's rows at a time, agents innermost.
+    """
+
+    agent: Agent
+    num_agents: int
+
+    @property
+    def hidden(self) -> int:
+        """H."""
+        return self.agent.hidden
+
+    @property
+    def num_actions(self) -> int:
+        """A."""
+        return self.agent.num_actions
+
+    def init(self, key: jax.Array, hidden: jax.Array, x: jax.Array, avail: jax.Array | bool) -> Any:
+        """Parameters, every agent's drawn by itself; the arguments after ``key`` as :meth:`apply`'s."""
+        keys = jax.random.split(key, self.num_agents)
+        return jax.vmap(lambda own: self.agent.init(own, hidden, x, avail))(keys)
+
+    def apply(
+        self, params: Any, hidden: jax.Array, x: jax.Array, avail: jax.Array | bool
+    ) -> tuple[jax.Array, jax.Array]:
+        """:meth:`Agent.__call__` of every agent with its own parameters.
+
+        Args:
+            params: leaves [N, ...].
+            hidden: [..., N, H], or [rows, H], rows a multiple of N.
+            x: the same, O + A + N wide.
+            avail: the same, A wide; or True.
+        """
+        masks = jnp.broadcast_to(avail, (*x.shape[:-1], self.num_actions))
+        rows = [leaf.reshape(-1, self.num_agents, leaf.shape[-1]) for leaf in (hidden, x, masks)]
+        found = jax.vmap(lambda *own: apply(self.agent, *own), in_axes=(0, 1, 1, 1), out_axes=1)(
+            params, *rows
+        )
+        after, logits = (leaf.reshape(*x.shape[:-1], -1) for leaf in found)
+        return after, logits
+
+
+Network = Agent | Separate
+
+
+def make(config: ActorConfig, num_agents: int, num_actions: int, layer_norm: bool = False) -> Network:
+    """The network of a team; ``hidden``, ``kind`` and ``shared`` of the configuration matter."""
+    agent = Agent(hidden=config.hidden, num_actions=num_actions, layer_norm=layer_norm, kind=config.kind)
+    return agent if config.shared else Separate(agent, num_agents)
 
 
 def apply(
-    agent: Agent, params: Any, hidden: jax.Array, x: jax.Array, avail: jax.Array | bool
+    agent: Network, params: Any, hidden: jax.Array, x: jax.Array, avail: jax.Array | bool
 ) -> tuple[jax.Array, jax.Array]:
     """:meth:`Agent.__call__` with its parameters."""
     return cast(tuple[jax.Array, jax.Array], agent.apply(params, hidden, x, avail))
 
 
 def unroll(
-    agent: Agent,
+    agent: Network,
     params: Any,
     hidden: jax.Array,
     obs: jax.Array,

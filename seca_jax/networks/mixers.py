@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from seca_jax.networks.agent import MASKED, Agent, agent_input, apply, scaled
+from seca_jax.networks.agent import MASKED, Network, agent_input, apply, scaled
 
 POSITIVE = 1e-10  # what weights that must not vanish have at least
 
@@ -19,7 +19,7 @@ class Utilities(NamedTuple):
     hidden: jax.Array  # [T, B, N, H], the recurrent state that each step's values were read from
 
 
-def unroll(agent: Agent, params: Any, obs: jax.Array, last_action: jax.Array) -> Utilities:
+def unroll(agent: Network, params: Any, obs: jax.Array, last_action: jax.Array) -> Utilities:
     """The agents from an episode's start on, for training.
 
     Args:

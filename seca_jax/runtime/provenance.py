@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Sequence
 
 import seca_jax
+from seca_jax import extensions
 from seca_jax.runtime.devices import Device
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "jaxmarl", "orbax-checkpoint", "numpy")
@@ -42,14 +43,17 @@ def described(devices: Sequence[Device]) -> str:
 
 
 def versions() -> dict[str, str | None]:
-    """Versions of Python, of this package and of those that its numbers depend on; None: not installed."""
+    """Versions of Python, of this package, of those that its numbers depend on and of those that extend it.
+
+    None: not installed.
+    """
     found: dict[str, str | None] = {"python": platform.python_version(), "seca_jax": seca_jax.__version__}
     for package in PACKAGES:
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             found[package] = None
-    return found
+    return found | extensions.packages()
 
 
 def processor() -> str:

@@ -24,7 +24,7 @@ import numpy as np
 
 from seca_jax import algos, envs
 from seca_jax.config.schema import Config, replace
-from seca_jax.envs.smax.scenarios import SCENARIOS
+from seca_jax.envs import registry
 from seca_jax.experience import rollout
 from seca_jax.runtime.session import program_of
 from seca_jax.types import Carry
@@ -173,13 +173,13 @@ def rates(programs: list[Timed], repeats: int, seconds: float) -> list[float]:
 
 def simulators(config: Config) -> dict[str, Any]:
     """The environments of a map by backend; SMAX maps have two, as far as upstream knows them."""
-    if config.map not in SCENARIOS:
+    if registry.scenario(config) is None:
         return {config.env.backend: envs.make(config)}
     found = {}
     for backend in BACKENDS:
         try:
             found[backend] = envs.make(replace(config, "env.backend", backend))
-        except ValueError:  # three maps are not jaxmarl's
+        except ValueError:  # not every map is jaxmarl's
             if backend == config.env.backend:
                 raise
     return found

@@ -14,9 +14,8 @@ import jax
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from seca_jax.envs.smax.battle import MAP_SIZE
 from seca_jax.envs.smax.frame import Frame
-from seca_jax.envs.smax.scenarios import Ridge
+from seca_jax.envs.smax.scenarios import MAP_SIZE, Ridge
 from seca_jax.envs.smax.units import TABLE
 from seca_jax.show import style
 

@@ -8,7 +8,6 @@ import numpy as np
 
 from seca_jax.envs.base import Environment
 from seca_jax.envs.smax.frame import Frame
-from seca_jax.envs.smax.scenarios import SCENARIOS
 from seca_jax.envs.smax.units import TABLE
 from seca_jax.experience.rollout import Rollout, watch_episode
 from seca_jax.show import battle, credit_figure, credit_panel, style
@@ -116,7 +115,7 @@ def describe(part: dict[str, Any]) -> str:
     return f"{when}: " + " > ".join(part["agents"])
 
 
-def stills(episode: Episode, order: np.ndarray, *, map_name: str, size: int) -> list[credit_figure.Still]:
+def stills(episode: Episode, order: np.ndarray, *, size: int) -> list[credit_figure.Still]:
     """Pictures of a battle at a few moments, ``size`` pixels wide; none where there is nothing to draw.
 
     ``order`` [T, N], first assessed first.
@@ -130,7 +129,7 @@ def stills(episode: Episode, order: np.ndarray, *, map_name: str, size: int) -> 
             t,
             order=order[min(t, episode.steps - 1)],
             size=size,
-            ridge=SCENARIOS[map_name].ridge,
+            ridge=episode.frames.ridge,
             colours=style.agents(order.shape[1]),
         )
         caption = f"step {t}, return {episode.returns[t]:.2f}"
@@ -143,7 +142,6 @@ def draw(
     path: str | os.PathLike,
     episode: Episode,
     *,
-    map_name: str,
     title: str,
     size: int,
     assessment: Assessment | None = None,
@@ -153,7 +151,6 @@ def draw(
     Args:
         path: GIF to write.
         episode: of a battle.
-        map_name: the map.
         title: left part of the header.
         size: width of the battle in pixels; the panel comes on top.
         assessment: what the critic makes of the episode; None for learners that assign no order.
@@ -177,7 +174,7 @@ def draw(
         outcome=episode.ending,
         size=size,
         tween=TWEEN,
-        ridge=SCENARIOS[map_name].ridge,
+        ridge=episode.frames.ridge,
         colours=colours,
     )
     if assessment is not None:

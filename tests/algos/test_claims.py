@@ -14,9 +14,9 @@ from seca_jax.experience import moments
 EPISODES = 6
 
 
-def lived(algo, name="leader"):
+def lived(algo, name="leader", **values):
     """An untrained learner and a few episodes of its sampling policies."""
-    config = compose({"map": name, "algo": algo, "seeds": 1})
+    config = compose({"map": name, "algo": algo, "seeds": 1, **values})
     env = envs.make(config)
     learner = algos.make(config, env)
     params = jax.jit(learner.init)(jax.random.key(3)).params
@@ -128,11 +128,12 @@ def test_residual_is_the_return_less_the_value():
     np.testing.assert_allclose(said.residual, expected, atol=1e-5)
 
 
-def test_score_products_are_those_of_finite_differences(monkeypatch):
-    config, env, learner, params, rollout = lived("seca", "delayed")
+@pytest.mark.parametrize("shared", [True, False])
+def test_score_products_are_those_of_the_policies_jacobian(monkeypatch, shared):
+    config, env, learner, params, rollout = lived("seca", "delayed", **{"actor.shared": shared})
     t, b = moments.choose(rollout, 3, np.random.default_rng(0))
     monkeypatch.setattr(claims, "SCORES", 2**14)  # in several pieces
-    products = claims.score_products(config, env, params, rollout, t, b)
+    products = claims.score_products(claims.opinion(config, env), env, params, rollout, t, b)
     assert products.shape == (6, 6)
     np.testing.assert_allclose(products, products.T)
     opinion = claims.opinion(config, env)

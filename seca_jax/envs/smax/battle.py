@@ -16,7 +16,6 @@ from seca_jax.envs.smax.scenarios import RANDOM_STARTS, UPSTREAM_RULES, Rules, S
 from seca_jax.envs.smax.units import COLOSSUS, TABLE, UnitTable
 
 Column = jax.Array | np.ndarray  # [U, 1] of a fixed line-up, [U, B] where types are drawn
-MAP_SIZE = 32.0  # cells, both ways
 NUM_MOVES = 5  # north, east, south, west, stop; attacks are numbered from here
 STOP = 4
 

@@ -108,6 +108,7 @@ def frame(battle: Battle, state: State) -> Frame:
         target=physics.targets(battle, state.action).T,
         cooldown_fraction=views.cooldown_share(battle, state).T,
         num_allies=battle.num_allies,
+        ridge=battle.scenario.ridge,
     )
 
 
@@ -131,7 +132,7 @@ def scenario_named(map_name: str) -> Scenario:
 
 
 def make(
-    map_name: str,
+    played: str | Scenario,
     *,
     observation: str = "unit_list",
     state: str = "scaled",
@@ -142,12 +143,15 @@ def make(
 ) -> Environment:
     """The battles of one map behind the batched protocol.
 
-    Args are those of :class:`~seca_jax.config.schema.EnvConfig`, gathered in ``rules`` what it gathers.
+    Args:
+        played: the map, or its name among this package's.
+
+    The others are those of :class:`~seca_jax.config.schema.EnvConfig`, gathered in ``rules`` what it gathers.
 
     Raises:
         ValueError: an unknown map or an unknown value of an option.
     """
-    scenario = scenario_named(map_name)
+    scenario = scenario_named(played) if isinstance(played, str) else played
     check("env.observation", observation, OBSERVATIONS)
     check("env.state", state, STATES)
     check("env.opponent", opponent, OPPONENTS)
@@ -172,7 +176,7 @@ def make(
         return select(ended, spawn.fresh(battle, key, ended.shape[0]), current)
 
     return Environment(
-        name=map_name,
+        name=scenario.name,
         num_agents=battle.num_allies,
         num_actions=battle.num_actions,
         obs_size=obs_size,

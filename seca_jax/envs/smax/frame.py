@@ -3,6 +3,8 @@
 import jax
 from flax import struct
 
+from seca_jax.envs.smax.scenarios import Ridge
+
 
 @struct.dataclass
 class Frame:
@@ -20,3 +22,4 @@ class Frame:
     target: jax.Array  # [B, U] int32, unit that was shot at (or healed) in the step just taken, else -1
     cooldown_fraction: jax.Array  # [B, U] float32, 0 to 1: weapon cooldown left, or a healer's energy
     num_allies: int = struct.field(pytree_node=False)
+    ridge: Ridge | None = struct.field(pytree_node=False, default=None)  # of the map

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seca_jax.envs.smax.battle import MAP_SIZE, NUM_MOVES, STOP, Battle, State, figure
+from seca_jax.envs.smax.battle import NUM_MOVES, STOP, Battle, State, figure
 from seca_jax.envs.smax.physics import heading
+from seca_jax.envs.smax.scenarios import MAP_SIZE
 from seca_jax.envs.smax.units import ENERGY_MAX
 
 SECTIONS = 32  # of the circle around a unit, conic observations only

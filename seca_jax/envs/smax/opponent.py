@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seca_jax.envs.smax.battle import MAP_SIZE, NUM_MOVES, STOP, Battle, State, figure
-from seca_jax.envs.smax.scenarios import Ridge
+from seca_jax.envs.smax.battle import NUM_MOVES, STOP, Battle, State, figure
+from seca_jax.envs.smax.scenarios import MAP_SIZE, Ridge
 
 FOLLOW = 1.5  # cells, a healer with nobody to heal keeps this close to the next friend
 

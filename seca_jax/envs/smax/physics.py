@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seca_jax.envs.smax.battle import MAP_SIZE, NUM_MOVES, Battle, Column, State, figure
-from seca_jax.envs.smax.scenarios import Ridge
+from seca_jax.envs.smax.battle import NUM_MOVES, Battle, Column, State, figure
+from seca_jax.envs.smax.scenarios import MAP_SIZE, Ridge
 from seca_jax.envs.smax.units import (
     ENERGY_MAX,
     ENERGY_PER_SECOND,

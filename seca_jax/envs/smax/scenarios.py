@@ -15,6 +15,8 @@ from seca_jax.envs.smax.units import (
     ZERGLING,
 )
 
+MAP_SIZE = 32.0  # cells, both ways
+
 UPSTREAM_MAX_STEPS = 101
 """jaxmarl tests its limit of 100 before it counts the step, so the 101st transition is the last."""
 
@@ -70,7 +72,7 @@ class Scenario(NamedTuple):
     name: str
     allies: tuple[int, ...]
     enemies: tuple[int, ...]
-    smac_steps: int  # SMAC's (or SMACv2's) limit for the map, in SMAC steps
+    smac_steps: int | None = None  # SMAC's (or SMACv2's) limit, in SMAC steps; None: max_steps is the limit
     max_steps: int = UPSTREAM_MAX_STEPS  # transitions, when the limit is not SMAC's
     random_start: bool = False  # SMACv2: positions drawn anew for every battle
     random_types: bool = False  # SMACv2: unit types, too
@@ -80,8 +82,11 @@ class Scenario(NamedTuple):
 
     @property
     def num_types(self) -> int:
-        """Length of the one-hot type code: the types that jaxmarl knows, or all on maps that it lacks."""
-        return UPSTREAM_TYPES if self.upstream else len(TABLE.names)
+        """Length of the one-hot type code: the types that jaxmarl knows, or all on maps that it lacks.
+
+        Types that are drawn anew are of those that jaxmarl knows.
+        """
+        return UPSTREAM_TYPES if self.upstream or self.random_start else len(TABLE.names)
 
 
 def _mirror(name: str, team: tuple[int, ...], smac_steps: int, **kwargs: Any) -> Scenario:
@@ -134,4 +139,6 @@ SCENARIOS: dict[str, Scenario] = {scenario.name: scenario for scenario in _ALL}
 
 def max_steps(scenario: Scenario, kind: str) -> int:
     """Transitions that a battle may last: ``kind`` is ``upstream`` or ``smac`` (equal game time)."""
-    return round(scenario.smac_steps * SMAC_STEP) if kind == "smac" else scenario.max_steps
+    if kind == "smac" and scenario.smac_steps is not None:
+        return round(scenario.smac_steps * SMAC_STEP)
+    return scenario.max_steps

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seca_jax.envs.smax.battle import MAP_SIZE, NUM_MOVES, STOP, Battle, State, figure
+from seca_jax.envs.smax.battle import NUM_MOVES, STOP, Battle, State, figure
 from seca_jax.envs.smax.physics import FAR, heading
+from seca_jax.envs.smax.scenarios import MAP_SIZE
 
 LOOK_AHEAD = 3.5  # cells, how far a fleeing unit thinks a step in each direction through
 MARGIN = 2.0  # cells from the map's edge where a fleeing unit does not go

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from seca_jax.envs.base import draw, split
-from seca_jax.envs.smax.battle import MAP_SIZE, STOP, Battle, State, figure
+from seca_jax.envs.smax.battle import STOP, Battle, State, figure
 from seca_jax.envs.smax.physics import Body, push, stay_off
+from seca_jax.envs.smax.scenarios import MAP_SIZE
 from seca_jax.envs.smax.units import ENERGY_START
 
 CORNERS = np.array([[0.0, 0.0], [0.0, MAP_SIZE], [MAP_SIZE, 0.0], [MAP_SIZE, MAP_SIZE]], np.float32)

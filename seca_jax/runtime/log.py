@@ -60,8 +60,8 @@ class Terminal:
             progress: whether there is a bar.
             quiet: leave out what goes to standard output, the bar too.
         """
-        out = open(os.devnull, "w") if quiet else sys.stdout  # noqa: SIM115, for as long as it is needed
-        self._out = Console(file=cast(TextIO, Lasting(out)), highlight=False, soft_wrap=True)
+        stdout = cast(TextIO, Lasting(sys.stdout))
+        self._out = Console(file=stdout, highlight=False, soft_wrap=True, quiet=quiet)
         self._err = Console(file=cast(TextIO, Lasting(sys.stderr)), highlight=False, soft_wrap=True)
         self._bar: Progress | None = None
         self._total = total_steps

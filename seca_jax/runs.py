@@ -25,6 +25,7 @@ CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
 CURVES = "curves.png"
 CHECKPOINTS = "checkpoints"
+TENSORBOARD = "tensorboard"
 BEST = "best"  # the checkpoint with the highest test win rate
 EVALUATION = "evaluation.json"
 BATTLE = "battle.gif"

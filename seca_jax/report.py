@@ -67,6 +67,8 @@ def options(words: list[str]) -> tuple[list[str], Options]:
     if len(places) > 1 and not chosen.out and not chosen.json:
         raise ConfigError("out=<file.html> is required where several runs are compared")
     check_out(chosen.out)
+    if shipped := [place for place in places if place.startswith(runs.SHIPPED)]:
+        raise ConfigError(f"{shipped[0]}: a policy that ships with the package has no curves to report")
     if chosen.json and Path(chosen.json).suffix.lower() != ".json":
         raise ConfigError(f"json={chosen.json}: give a file that ends in .json")
     return places, chosen

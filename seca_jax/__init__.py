@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from seca_jax.api import ConfigError, Result, Run, evaluate, load_run, make_env, train
+    from seca_jax.api import ConfigError, Result, Run, evaluate, export, load_run, make_env, train
     from seca_jax.envs.smax.scenarios import Scenario
     from seca_jax.extensions import register_env, register_learner, register_map, register_order
 
@@ -23,6 +23,7 @@ __all__ = [
     "Run",
     "Scenario",
     "evaluate",
+    "export",
     "load_run",
     "make_env",
     "register_env",
@@ -34,8 +35,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # train and evaluate are modules too, which may be called: see seca_jax.door
-    if name in ("train", "evaluate"):
+    # train, evaluate and export are modules too, which may be called: see seca_jax.door
+    if name in ("train", "evaluate", "export"):
         return import_module(f"seca_jax.{name}")
     if name in __all__:
         home = "extensions" if name.startswith("register_") else "api"

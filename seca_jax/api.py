@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 import numpy as np
 
+from seca_jax import runs
 from seca_jax.config import compose
 from seca_jax.config.check import ConfigError, check
 from seca_jax.config.schema import Config, replace
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from seca_jax.envs.base import Environment
     from seca_jax.types import Learner
 
-__all__ = ["ConfigError", "Result", "Run", "evaluate", "load_run", "make_env", "train"]
+__all__ = ["ConfigError", "Result", "Run", "evaluate", "export", "load_run", "make_env", "train"]
 
 ENDINGS = {0: "done", 3: "non-finite", 4: "not saved", 130: "stopped"}
 QUIET = {"log.progress": False, "wandb.mode": "disabled"}  # unless asked for
@@ -143,7 +144,8 @@ def load_run(run: str | Path, step: int | str | None = None) -> Run:
     """A trained run.
 
     Args:
-        run: its directory.
+        run: its directory, or ``"pretrained:2s3z"`` for a policy that ships with the package: one seed,
+            whose critic is missing (``params`` has None there, ``assess`` is None).
         step: of the checkpoint, or ``"best"``; None: the newest.
 
     Raises:
@@ -157,6 +159,8 @@ def load_run(run: str | Path, step: int | str | None = None) -> Run:
     devices.configure("auto", config.seeds)
     env = envs.make(config)
     learner = algos.make(config, env)
+    if runs.policy_alone(run):
+        learner = learner._replace(assess=None)
     _, number, params = checkpoint.load_run(run, learner, step="" if step is None else str(step))
     return Run(config, number, params, env, learner)
 
@@ -180,6 +184,24 @@ def evaluate(run: str | Path, **keywords: Any) -> dict[str, Any]:
     chosen = {**files, **{name: value for name, value in keywords.items() if value is not None}}
     words = [f"{name}={value}" for name, value in {"run": run, **chosen}.items()]
     return command.run(command.options(words))
+
+
+def export(run: str | Path, **keywords: Any) -> Path:
+    """Gives a run's policy away, as ``python -m seca_jax.export`` does.
+
+    Args:
+        run: its directory.
+        **keywords: keys of that command: ``step``, ``seed``, ``out``.
+
+    Returns:
+        the directory of the files.
+
+    Raises:
+        ConfigError: bad input.
+    """
+    command = import_module("seca_jax.export")  # whose name here is this function's
+    chosen = {"run": run, **{name: value for name, value in keywords.items() if value is not None}}
+    return command.run(command.options([f"{name}={value}" for name, value in chosen.items()]))
 
 
 def make_env(map: str, **settings: Any) -> "Environment":

@@ -104,6 +104,8 @@ def load(chosen: Options) -> tuple[Any, Any, Any, int, int, Any]:
     from seca_jax.runtime import devices
 
     config, _ = compose.load(chosen.run)
+    if runs.policy_alone(chosen.run):
+        raise ConfigError(f"run={chosen.run}: its policy alone is there; an audit needs the critic, too")
     seed = int(chosen.seed or config.seed)
     if not config.seed <= seed < config.seed + config.seeds:
         last = config.seed + config.seeds - 1

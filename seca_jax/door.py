@@ -36,8 +36,8 @@ def script(name: str) -> NoReturn:
     sys.exit(import_module(f"seca_jax.{name}").main())
 
 
-train, evaluate, report, benchmark, audit = (
-    partial(script, name) for name in ("train", "evaluate", "report", "benchmark", "audit")
+train, evaluate, report, benchmark, audit, export = (
+    partial(script, name) for name in ("train", "evaluate", "report", "benchmark", "audit", "export")
 )
 
 undo: list[Callable[[], None]] = []  # what is to be done before a process ends at once, last in first out

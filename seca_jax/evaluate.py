@@ -32,7 +32,9 @@ SUFFIXES = {"gif": (".gif",), "plot": (".png", ".svg", ".pdf")}  # what can be d
 class Options:
     """Keys of the command line, beside a bare directory."""
 
-    run: str = key("", "directory of the run (required); the directory alone will do", path=True)
+    run: str = key(
+        "", "directory of the run, or pretrained:2s3z (required); the directory alone will do", path=True
+    )
     step: str = key("", "checkpoint that plays: a step, or best (checkpoint.best=true); empty: the newest")
     map: str = key("", "map to play on; empty: the run's own", path=True)
     episodes: int = key(128, "whole episodes of each seed", low=1)
@@ -52,8 +54,12 @@ class Options:
 
 
 def named(words: list[str]) -> list[str]:
-    """The words, a bare directory among them read as ``run=<directory>``."""
-    return [word if "=" in word or not os.path.isdir(word) else f"run={word}" for word in words]
+    """The words, a bare directory or ``pretrained:<map>`` among them read as ``run=<directory>``."""
+
+    def bare(word: str) -> bool:
+        return "=" not in word and (os.path.isdir(word) or word.startswith(runs.SHIPPED))
+
+    return [f"run={word}" if bare(word) else word for word in words]
 
 
 def options(words: list[str]) -> Options:
@@ -82,8 +88,13 @@ def output(given: str, run: str, name: str) -> Path | None:
 
 
 def writable(given: str, run: str, name: str) -> Path:
-    """The file ``given``, or else ``name`` in the run's directory; raises ConfigError unless it can be."""
-    path = Path(given) if given else Path(run) / name
+    """The file ``given``, or else ``name`` in the run's directory; raises ConfigError unless it can be.
+
+    Of a policy that ships with the package it is a file in the working directory, ``2s3z-<name>``.
+    """
+    shipped = run.startswith(runs.SHIPPED)  # nobody's own files go into the package
+    path = Path(f"{runs.place(run).name}-{name}" if shipped else Path(run) / name)
+    path = Path(given) if given else path
     if path.is_dir():
         raise ConfigError(f"{path}: is a directory; give a file")
     if not path.parent.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
@@ -247,6 +258,10 @@ def load(chosen: Options) -> Loaded:
             raise ConfigError(f"order={chosen.order}: {config.algo} assigns credit in no order; leave it out")
         config = replace(config, "credit.order", chosen.order)
         check(config)
+        if runs.policy_alone(chosen.run):
+            raise ConfigError(
+                f"order={chosen.order}: {chosen.run} has no critic to tell credit; leave it out"
+            )
     last = config.seed + config.seeds - 1
     if chosen.seed != "best" and not config.seed <= int(chosen.seed) <= last:
         raise ConfigError(f"seed={chosen.seed}: the run has seeds {config.seed} to {last}")
@@ -265,7 +280,7 @@ def load(chosen: Options) -> Loaded:
     except ValueError as error:
         raise ConfigError(str(error)) from None
     _, step, params = checkpoint.load_run(chosen.run, own, step=chosen.step)
-    if there is not config:
+    if there is not config or runs.policy_alone(chosen.run):
         learner = fitting(config, there, learner, params)
     return Loaded(config, env, learner, step, params)
 
@@ -278,7 +293,7 @@ def fitting(config: Any, there: Any, learner: Any, params: Any) -> Any:
     """
     import jax
 
-    from seca_jax.runtime.initial import acts, leaves
+    from seca_jax.runtime.policies import acts, leaves
 
     wanted = leaves(jax.eval_shape(learner.init, jax.random.key(0)).params)
     found = {name: leaf.shape[1:] for name, leaf in leaves(params).items()}
@@ -316,7 +331,10 @@ def show(
     seed, steps, ending = battle["seed"], battle["steps"], battle["ending"]
     say(f"one episode of seed {seed}: {ending} after {steps} steps, return {battle['return']:.3f}")
     if assessment is None:
-        say(f"{config.algo} assigns credit in no order: nothing to print or plot for it")
+        why = f"{config.algo} assigns credit in no order"
+        if not unread("credit.order", config.algo):
+            why = "there is no critic that fits"
+        say(f"{why}: no credit to print or plot")
     else:
         name = battle["credit_order"]
         say(f"credit order ({name}, first assessed first):")
@@ -363,7 +381,8 @@ def run(chosen: Options, say: Callable[[Any], None] = lambda _: None) -> dict[st
     from seca_jax.show import film
 
     map_name = Path(chosen.map or config.map).stem
-    about = f"{config.algo} on {config.map} after {step:,} steps of each of {config.seeds} seeds"
+    whose = f"of each of {config.seeds} seeds" if config.seeds > 1 else f"of seed {config.seed}"
+    about = f"{config.algo} on {config.map} after {step:,} steps {whose}"
     say(f"{chosen.run}: {about}{chosen.map and f', playing {chosen.map}'}")
     results = win_rates(env, learner, params, chosen.episode_seed, chosen.episodes, chosen.sampled)
     document = summary(config, step, chosen.episode_seed, results, played_on=map_name, sampled=chosen.sampled)

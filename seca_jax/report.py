@@ -1,7 +1,8 @@
 """One page about a run, or several: ``python -m seca_jax.report run=<dir> [run=<dir> ...]``.
 
 A single HTML file that carries its curves, tables, pictures, configuration and provenance and loads
-nothing, so that it can be mailed, archived and read anywhere.
+nothing, so that it can be mailed, archived and read anywhere. ``json=FILE`` writes the runs' numbers for
+marl-eval instead.
 """
 
 if __name__ == "__main__":
@@ -9,6 +10,7 @@ if __name__ == "__main__":
 
     door.quietly()
 
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -21,7 +23,8 @@ from seca_jax.config.check import ConfigError
 from seca_jax.config.schema import key
 from seca_jax.config.words import parse
 from seca_jax.evaluate import named, writable
-from seca_jax.show.page import compare
+from seca_jax.show import marl_eval
+from seca_jax.show.page import compare, pool
 from seca_jax.show.page import run as run_page
 from seca_jax.show.page.render import render
 
@@ -39,6 +42,12 @@ class Options:
         "", "HTML file; unless given, <run>/report.html; required with more than one run", path=True
     )
     title: str = key("", "heading of the page; empty: map and learner")
+    pool: bool = key(False, "join runs that differ in seeds only: one run with all of their seeds")
+    json: str = key(
+        "",
+        "file for the runs' numbers as marl-eval reads them, .json; no page then unless out= is given",
+        path=True,
+    )
 
 
 def options(words: list[str]) -> tuple[list[str], Options]:
@@ -55,9 +64,13 @@ def options(words: list[str]) -> tuple[list[str], Options]:
         raise ConfigError("run=<directory> is required: which run to report; --help lists all keys")
     if len({os.path.realpath(place) for place in places}) < len(places):
         raise ConfigError("run: a directory is given twice; give every run once")
-    if len(places) > 1 and not chosen.out:
+    if len(places) > 1 and not chosen.out and not chosen.json:
         raise ConfigError("out=<file.html> is required where several runs are compared")
     check_out(chosen.out)
+    if shipped := [place for place in places if place.startswith(runs.SHIPPED)]:
+        raise ConfigError(f"{shipped[0]}: a policy that ships with the package has no curves to report")
+    if chosen.json and Path(chosen.json).suffix.lower() != ".json":
+        raise ConfigError(f"json={chosen.json}: give a file that ends in .json")
     return places, chosen
 
 
@@ -91,11 +104,17 @@ def usage() -> str:
 
 
 def make(words: list[str]) -> None:
-    """Write the page that the words ask for; raises ConfigError, OSError."""
+    """Write the page, or the numbers, that the words ask for; raises ConfigError, OSError."""
     places, chosen = options(words)
     found = [run_page.read(place) for place in places]
-    path = writable(chosen.out, places[0], runs.REPORT)
-    write(path, page(found, chosen.title))
+    joined = [pool.pool(found)] if chosen.pool and len(found) > 1 else found
+    if chosen.json:
+        numbers = writable(chosen.json, places[0], "")
+        runs.write_atomically(numbers, json.dumps(marl_eval.raw(found), indent=1) + "\n")
+        print(f"numbers: {numbers}")
+    if chosen.out or not chosen.json:
+        path = writable(chosen.out, places[0], runs.REPORT)
+        write(path, page(joined, chosen.title))
 
 
 def main(words: list[str] | None = None) -> int:

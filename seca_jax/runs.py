@@ -25,6 +25,10 @@ CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
 CURVES = "curves.png"
 CHECKPOINTS = "checkpoints"
+TENSORBOARD = "tensorboard"
+POLICY = "policy.safetensors"
+DESCRIPTION = "policy.json"
+ARTEFACT = "policy.jax_export"
 BEST = "best"  # the checkpoint with the highest test win rate
 EVALUATION = "evaluation.json"
 BATTLE = "battle.gif"
@@ -33,6 +37,32 @@ AUDIT = "audit.json"
 AUDIT_FIGURE = "audit.png"
 REPORT = "report.html"
 LOCK = ".lock"  # there while a process trains in the directory, or after one was killed
+
+SHIPPED = (
+    "pretrained:"  # what a run's directory begins with that ships with the package, as in pretrained:2s3z
+)
+SHELF = Path(__file__).parent / "pretrained"
+
+
+def place(run_dir: str | os.PathLike) -> Path:
+    """The directory of a run, as the user names it: a path, or ``pretrained:<map>``.
+
+    Raises:
+        ConfigError: no such policy ships with the package.
+    """
+    said = os.fspath(run_dir)
+    if not said.startswith(SHIPPED):
+        return Path(run_dir)
+    there = sorted(path.parent.name for path in SHELF.glob(f"*/{CONFIG}"))
+    if (name := said.removeprefix(SHIPPED)) not in there:
+        raise ConfigError(f"{said}: no such policy ships with seca_jax; there are {', '.join(there)}")
+    return SHELF / name
+
+
+def policy_alone(run_dir: str | os.PathLike) -> bool:
+    """Whether a run's policy is there without critic, optimisers and checkpoints; raises ConfigError."""
+    there = place(run_dir)
+    return (there / POLICY).is_file() and not (there / CHECKPOINTS).exists()
 
 
 def write_atomically(path: str | os.PathLike, content: str | bytes) -> None:

@@ -5,6 +5,7 @@ from seca_jax import door
 if __name__ == "__main__":
     door.quietly()
 
+import os
 import re
 import sys
 import textwrap
@@ -98,6 +99,8 @@ def plan(words: Sequence[str]) -> list[Job]:
     if TOGETHER in words and not multirun:
         raise ConfigError(f"{TOGETHER}: say --multirun, too, and give a key several values")
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    if os.environ.get("WANDB_SWEEP_ID"):  # trials of two agents may start in the same second
+        now = os.environ.get("WANDB_RUN_ID") or now
     expanded = expand(overrides) if multirun else [overrides]
     jobs = []
     for own, label in zip(expanded, labels(expanded), strict=True):

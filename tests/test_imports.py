@@ -39,7 +39,7 @@ FLOORS = (
     ("algos",),
     ("show",),
     ("runtime",),
-    ("train", "evaluate", "benchmark", "report", "audit", "api"),
+    ("train", "evaluate", "benchmark", "report", "audit", "export", "api"),
 )
 FLOOR = {wing: number for number, wings in enumerate(FLOORS) for wing in wings}
 PURE = [wing for wing in FLOORS[0] if "." in wing or wing == "extensions"]

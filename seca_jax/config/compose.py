@@ -29,7 +29,7 @@ from seca_jax.envs.smax.scenarios import Scenario
 GROUPS = ("algo", "preset")
 ESSENTIAL = ("map", "algo", "seeds", "seed", "total_steps")  # without them a config.yaml is no run's
 # What a resumed run may change: how long, where and how it is watched, not what it computes
-FREE_ON_RESUME = ("device", "log.progress") + tuple(
+FREE_ON_RESUME = ("device", "log.progress", "log.tensorboard") + tuple(
     name for name, _ in keys() if name.startswith(("checkpoint.", "wandb."))
 )
 
@@ -131,7 +131,7 @@ def load(run_dir: str | os.PathLike) -> tuple[Config, dict[str, Any]]:
     Raises:
         ConfigError: no run there, its config.yaml is damaged, or it names what is not installed here.
     """
-    path = Path(run_dir) / runs.CONFIG
+    path = runs.place(run_dir) / runs.CONFIG
     if not path.is_file():
         raise ConfigError(f"{run_dir}: no run there (config.yaml is missing); give a run directory")
     try:
@@ -187,6 +187,10 @@ def resumed(values: dict[str, Any]) -> Config:
     """
     run_dir = values["resume"]
     config, _ = load(run_dir)
+    if runs.policy_alone(run_dir):
+        raise ConfigError(
+            f"resume={run_dir}: its policy alone is there; init={run_dir} starts training from it"
+        )
     # The directory may have been moved or named by another path since
     config = replace(replace(config, "out", str(run_dir)), "resume", str(run_dir))
     values = dict(with_scenario(values))

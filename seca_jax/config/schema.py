@@ -247,6 +247,7 @@ class LogConfig:
         low=1,
     )
     progress: bool = key(True, "show the progress bar")
+    tensorboard: bool = key(False, "write TensorBoard's event files into tensorboard/, too")
 
 
 @dataclass(frozen=True)
@@ -284,10 +285,21 @@ class InitConfig:
 class WandbConfig:
     """``wandb.*``: where Weights & Biases sends a run."""
 
-    mode: str = key("offline", "offline, online or disabled", choices=("offline", "online", "disabled"))
-    project: str = key("seca_jax", "W&B project")
-    entity: str = key("", "W&B entity; empty: your default")
-    group: str = key("", "W&B group of the seeds' runs; empty: the run's name")
+    mode: str = key(
+        "auto",
+        "offline, online, disabled, or auto: WANDB_MODE, else online in a W&B sweep and offline elsewhere",
+        choices=("auto", "offline", "online", "disabled"),
+    )
+    project: str = key("", "W&B project; empty: WANDB_PROJECT, else seca_jax")
+    entity: str = key("", "W&B entity; empty: WANDB_ENTITY, else your default")
+    group: str = key("", "W&B group of the seeds' runs; empty: WANDB_RUN_GROUP, else the run's name")
+    name: str = key(
+        "", "W&B name of the run, which -seed0 completes; empty: WANDB_NAME, else <map>-<algo>-<name>"
+    )
+    tags: str = key("", "tags beside map and algo, separated by commas; empty: WANDB_TAGS")
+    directory: str = key(
+        "", "directory that W&B makes wandb/ in; empty: WANDB_DIR, else the run's own", path=True
+    )
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from seca_jax import runs
 from seca_jax.config.check import ConfigError
 from seca_jax.config.compose import load
 from seca_jax.config.schema import Config
+from seca_jax.runtime import policies
 from seca_jax.runtime.devices import is_key
 from seca_jax.types import Learner
 
@@ -352,7 +353,8 @@ def load_run(
 
     Returns:
         ``(config, step, params)``; leaves of ``params`` are ``[seeds, ...]``, and one seed's share
-        of them, ``jax.tree.map(lambda x: x[i], params)``, is what ``learner.act`` takes.
+        of them, ``jax.tree.map(lambda x: x[i], params)``, is what ``learner.act`` takes. Where the
+        directory holds a policy alone, what does not act is None.
 
     Raises:
         ConfigError: no run there, it has not saved anything yet, or it is damaged.
@@ -362,6 +364,9 @@ def load_run(
     config, _ = load(run_dir)
     if learner is None:
         learner = algos.make(config, envs.make(config))
+    if runs.policy_alone(run_dir):
+        abstract = jax.eval_shape(learner.init, jax.eval_shape(jax.random.key, 0)).params
+        return config, *policies.read(run_dir, abstract, step)
     keys = jax.eval_shape(jax.vmap(jax.random.key), np.arange(config.seeds))
     params = jax.eval_shape(jax.vmap(learner.init), keys).params
     found = restore(run_dir, {"state": {"params": params}}, report or _warn, step)

@@ -5,11 +5,11 @@ from typing import Any, Callable
 import jax
 import numpy as np
 
+from seca_jax import runs
 from seca_jax.config.check import ConfigError
 from seca_jax.config.schema import Config
 from seca_jax.runtime import checkpoint
-
-ACTOR = ("actor", "agent")  # what learners call the parameters that act
+from seca_jax.runtime.policies import acts, leaves, named
 
 
 def start(config: Config, abstract: Any) -> Callable[[Any], Any]:
@@ -30,7 +30,12 @@ def start(config: Config, abstract: Any) -> Callable[[Any], Any]:
     of_seed = np.arange(config.seeds) % trained.seeds
     params = jax.tree.map(lambda x: np.asarray(x)[of_seed], params)
     known, wanted = leaves(params), leaves(abstract.params)
-    chosen = [name for name in wanted if init.parts == "all" or acts(name) == (init.parts == "actor")]
+    parts = init.parts
+    if runs.policy_alone(init.run):
+        if parts == "critic":
+            raise ConfigError(f"init={init.run}: its policy alone is there; init.parts=actor takes it")
+        parts = "actor"
+    chosen = [name for name in wanted if parts == "all" or acts(name) == (parts == "actor")]
     if not chosen:
         raise ConfigError(f"init.parts={init.parts}: {config.algo} has no such parameters")
     for name in chosen:
@@ -57,18 +62,3 @@ def start(config: Config, abstract: Any) -> Callable[[Any], Any]:
         return state.replace(target=jax.tree.map(np.copy, target))
 
     return changed
-
-
-def named(path: tuple) -> str:
-    """A leaf's name: its path."""
-    return jax.tree_util.keystr(path, simple=True, separator=".")
-
-
-def leaves(tree: Any) -> dict[str, Any]:
-    """The leaves by name."""
-    return {named(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-
-
-def acts(name: str) -> bool:
-    """Whether the parameter is one that acting needs."""
-    return name.partition(".")[0] in ACTOR

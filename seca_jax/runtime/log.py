@@ -145,6 +145,10 @@ def _medians(lines: Sequence[dict[str, Any]]) -> dict[str, float]:
 class Tracker(Protocol):
     """A service that follows training, besides metrics.jsonl. Whatever breaks in it, training goes on."""
 
+    def resume(self, lines: Sequence[dict[str, Any]]) -> None:
+        """A run is resumed that has these ``lines`` so far, at least one; what it had after them is void."""
+        ...
+
     def log(self, lines: Sequence[dict[str, Any]]) -> None:
         """Takes the lines of one log point, each with ``step``, ``seed`` and ``wall_s``."""
         ...

@@ -149,6 +149,9 @@ class Reporter:
     def resume(self, seeds: np.ndarray, steps: np.ndarray) -> None:
         """Forgets what was logged after ``steps`` and lets the clock go on from there."""
         self._started -= self._metrics.trim(seeds.tolist(), steps.tolist())
+        if self._trackers and self._run_dir is not None and (kept := runs.read_metrics(self._run_dir)):
+            for tracker in self._trackers:
+                tracker.resume(kept)
 
     def log(
         self, seeds: np.ndarray, steps: np.ndarray, numbers: list[dict[str, float]], news: np.ndarray

@@ -16,12 +16,12 @@ from seca_jax.config.check import ConfigError
 from seca_jax.config.learners import unread
 from seca_jax.config.schema import Config, get
 from seca_jax.envs.base import Environment
-from seca_jax.runtime import checkpoint, initial, interrupt, loop
+from seca_jax.runtime import checkpoint, initial, interrupt, loop, tensorboard
+from seca_jax.runtime import wandb as board
 from seca_jax.runtime.devices import Device, configure
-from seca_jax.runtime.log import MetricsFile, MetricsList, Terminal
+from seca_jax.runtime.log import MetricsFile, MetricsList, Terminal, Tracker
 from seca_jax.runtime.program import Functions, Program, shape
 from seca_jax.runtime.provenance import described, provenance
-from seca_jax.runtime.wandb import Wandb
 from seca_jax.types import Learner
 
 STOPPING = "stopping after the steps under way, then saving; Ctrl-C now aborts without saving"
@@ -32,8 +32,10 @@ def prepare(config: Config) -> tuple[list[Device], Environment, Learner]:
     """The devices, the environment and the learner of a checked config.
 
     Raises:
-        ConfigError: the device is not there, or map, learner and their settings do not go together.
+        ConfigError: the device is not there, map, learner and their settings do not go together, or what
+            is to follow training is not installed.
     """
+    tensorboard.check(config)
     devices = configure(config.device, config.seeds)
     try:
         env = envs.make(config)
@@ -245,30 +247,29 @@ class Equipment(NamedTuple):
     reporter: loop.Reporter
     saver: checkpoint.Saver
     best: checkpoint.Best | None
-    tracker: Wandb
+    trackers: Sequence[Tracker]
 
 
 def equipped(
     config: Config, run_dir: Path, seeds: np.ndarray, origin: dict[str, Any], terminal: Terminal
 ) -> Equipment:
     """Metrics, checkpoints and trackers of the run in a directory that holds config.yaml."""
-    wandb = Wandb(
-        run_dir,
-        mode=config.wandb.mode,
-        project=config.wandb.project,
-        entity=config.wandb.entity,
-        group=config.wandb.group or config.name,
+    wandb = board.Wandb(
+        board.place(config, run_dir),
         run_id=origin["wandb_id"],
         seeds=seeds.tolist(),
         config={**asdict(config), "provenance": origin},
         terminal=terminal,
     )
+    trackers: list[Tracker] = [wandb]
+    if config.log.tensorboard:
+        trackers.append(tensorboard.TensorBoard(run_dir, terminal))
     settings = config.checkpoint
     return Equipment(
-        reporter=loop.Reporter(config, MetricsFile(run_dir, terminal), terminal, [wandb], run_dir),
+        reporter=loop.Reporter(config, MetricsFile(run_dir, terminal), terminal, trackers, run_dir),
         saver=checkpoint.Saver(run_dir, settings.keep, terminal.warn, settings.minutes),
         best=checkpoint.Best(run_dir, terminal.warn) if settings.best else None,
-        tracker=wandb,
+        trackers=trackers,
     )
 
 
@@ -297,5 +298,6 @@ def _train(
         **options,
     )
     terminal.status(config.total_steps if ending.status == 0 else 0, "closing")
-    own.tracker.close(ending.status)
+    for tracker in own.trackers:
+        tracker.close(ending.status)
     return ending

@@ -191,7 +191,8 @@ def _train(configs: Sequence[Config], labels: Sequence[str], argv: Sequence[str]
     statuses = []
     for member in members:
         bystander = ending.status == loop.EXIT_NON_FINITE and not ending.broken[member.rows].any()
-        member.equipment.tracker.close(interrupt.EXIT_INTERRUPTED if bystander else ending.status)
+        for tracker in member.equipment.trackers:
+            tracker.close(interrupt.EXIT_INTERRUPTED if bystander else ending.status)
         statuses.append(UNFINISHED if bystander else ending.status)
     return statuses
 

@@ -26,7 +26,7 @@ MAPS = ", ".join(envs.names())
         ),
         (
             "log.every=1",
-            "unknown key log.every; log has log.interval, log.progress",
+            "unknown key log.every; log has log.interval, log.progress, log.tensorboard",
         ),
         ("lr=1", "unknown key lr (did you mean actor.lr or critic.lr or q.lr?); --help lists all keys"),
         ("+new=1", "unknown key +new; --help lists all keys"),

@@ -1,17 +1,9 @@
-"""metrics.jsonl, the terminal and W&B: exact where they work, harmless where they do not."""
+"""metrics.jsonl and the terminal: exact where they work, harmless where they do not."""
 
 import io
-import json
-import os
-import subprocess
-import sys
-
-import pytest
-import stub
 
 from seca_jax import runs, train
 from seca_jax.runtime import log
-from seca_jax.runtime import wandb as board_of
 
 SMALL = ["map=3m", "seeds=2", "num_envs=4", "window=5", "eval.episodes=4"]
 EVERY = ["log.interval=100", "eval.interval=200", "total_steps=400"]
@@ -90,96 +82,3 @@ def test_the_bar_shows_speed_and_numbers(monkeypatch, capsys):
     shown = capsys.readouterr().out
     for part in ("training", "50.0%", "12,346 steps/s", "win 0.25", "entropy 1.5"):
         assert part in shown
-
-
-def test_wandb_offline_leaves_one_run_per_seed_without_account_or_network(tmp_path):
-    run = tmp_path / "run"
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
-    environment |= {
-        "HOME": str(tmp_path),
-        "http_proxy": "http://127.0.0.1:9",
-        "https_proxy": "http://127.0.0.1:9",
-    }
-    words = [sys.executable, stub.__file__, *SMALL, *EVERY, "wandb.mode=offline", f"out={run}"]
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0 and done.stderr == "", done.stderr
-    stored = sorted(path.name for path in (run / "wandb").glob("offline-run-*/*.wandb"))
-    assert len(stored) == 2 and [name[-7:] for name in stored] == ["0.wandb", "1.wandb"]
-    assert all(path.stat().st_size > 1000 for path in (run / "wandb").glob("offline-run-*/*.wandb"))
-    assert not [line for line in done.stdout.splitlines() if line.startswith("wandb")]
-
-
-@pytest.mark.parametrize("moment", ["init", "log", "finish"])
-def test_a_broken_wandb_does_not_stop_training(stubbed, tmp_path, monkeypatch, capsys, metrics, moment):
-    import wandb
-
-    class Run:
-        def log(self, *_, **__):
-            if moment == "log":
-                raise RuntimeError("the service died\nwith details")
-
-        def finish(self, **_):
-            if moment == "finish":
-                raise RuntimeError("the service died\nwith details")
-
-    def init(**_):
-        if moment == "init":
-            raise RuntimeError("the service died\nwith details")
-        return Run()
-
-    monkeypatch.setattr(wandb, "init", init)
-    run = tmp_path / "run"
-    assert train.main([*SMALL, *EVERY, "wandb.mode=offline", f"out={run}"]) == 0
-    assert max(entry["step"] for entry in metrics(run)) == 400
-    expected = "warning: W&B stopped (RuntimeError: the service died); training goes on without it"
-    assert set(capsys.readouterr().err.splitlines()) == {expected}
-
-
-def test_wandb_online_without_a_key_or_a_network_goes_on_offline(monkeypatch, tmp_path):
-    import wandb
-
-    modes = []
-
-    def init(mode, **_):
-        modes.append(mode)
-        if mode == "online":
-            raise wandb.errors.CommError("cannot connect")
-
-    monkeypatch.setattr(wandb, "init", init)
-    options = {"project": "p", "entity": "", "group": "g", "run_id": "i", "seeds": [0, 1], "config": {}}
-    for key, expected in (("x" * 40, ["online", "offline", "offline"]), (None, ["offline", "offline"])):
-        monkeypatch.setattr(board_of, "has_key", lambda key=key: key is not None)
-        modes.clear()
-        terminal = Recorder()
-        board_of.Wandb(tmp_path, mode="online", terminal=terminal, **options)
-        assert modes == expected
-        assert len(terminal.warnings) == 1 and terminal.warnings[0].endswith("logging offline instead")
-
-
-def test_wandb_gets_each_line_at_its_step_in_its_seeds_run(monkeypatch, tmp_path):
-    import wandb
-
-    logged, started = [], []
-
-    class Run:
-        def __init__(self, name):
-            self.name = name
-
-        def log(self, numbers, step):
-            logged.append((self.name, numbers["seed"], step))
-
-        def finish(self, exit_code):
-            logged.append((self.name, "finish", exit_code))
-
-    monkeypatch.setattr(wandb, "init", lambda **options: started.append(options) or Run(options["name"]))
-    board = board_of.Wandb(
-        tmp_path, mode="offline", project="p", entity="", group="g", run_id="i", seeds=[4, 5],
-        config={"gamma": 0.9}, terminal=Recorder(),
-    )  # fmt: skip
-    board.log([line(20, 4), line(21, 5)])
-    board.close(3)
-    assert logged[:2] == [("g-seed4", 4, 20), ("g-seed5", 5, 21)]
-    assert sorted(logged[2:]) == [("g-seed4", "finish", 3), ("g-seed5", "finish", 3)]
-    assert {options["group"] for options in started} == {"g"}
-    assert len({options["id"] for options in started}) == 2
-    assert json.dumps(started[0]["config"]) == '{"gamma": 0.9, "seed": 4}'

@@ -35,6 +35,7 @@ class Run(NamedTuple):
     audit: audit.Audit | None  # audit.json
     pictures: list[Picture]
     warnings: list[str]  # what of its files could not be used
+    joined: str = ""  # of several runs joined into one: where they are, and their seeds
 
     @property
     def title(self) -> str:
@@ -299,6 +300,7 @@ def about(run: Run, label: str = "") -> About:
     seeds = len({line["seed"] for line in run.lines})
     total = run.config["total_steps"]
     evaluation, notes = final_evaluation(run)
+    spread = f"Median over {seeds} seeds, in a band from quartile to quartile." if seeds > 1 else "One seed."
     return About(
         label=label or run.title,
         unfinished=f"Unfinished: {run.step:,} of {total:,} steps." if run.step < total else "",
@@ -306,9 +308,7 @@ def about(run: Run, label: str = "") -> About:
         headline=headline(run),
         evaluation=evaluation,
         evaluation_notes=notes,
-        spread=f"Median over {seeds} seeds, in a band from quartile to quartile."
-        if seeds > 1
-        else "One seed.",
+        spread=spread + (f" Joined: {run.joined}." if run.joined else ""),
         charts=learning(run),
         battle=battle_told(run.evaluation) if run.evaluation else None,
         pictures=run.pictures,

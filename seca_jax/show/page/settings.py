@@ -13,9 +13,17 @@ if TYPE_CHECKING:
     from seca_jax.show.page.run import Run
 
 # Where and how a run is watched, not what it computes; and what its title says already
-NOT_SETTINGS = ("map", "algo", "preset", "out", "name", "resume", "device", "log.progress") + tuple(
-    name for name, _ in keys() if name.startswith(("wandb.", "checkpoint."))
-)
+NOT_SETTINGS = (
+    "map",
+    "algo",
+    "preset",
+    "out",
+    "name",
+    "resume",
+    "device",
+    "log.progress",
+    "log.tensorboard",
+) + tuple(name for name, _ in keys() if name.startswith(("wandb.", "checkpoint.")))
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -8,6 +8,7 @@ if __name__ == "__main__":
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from seca_jax import algos, envs, runs
 from seca_jax.config import commands, compose
 from seca_jax.config.check import ConfigError, check
 from seca_jax.config.learners import unread
-from seca_jax.config.schema import Config, get, keys, replace
+from seca_jax.config.schema import Config, get, keys, replace, traced
 from seca_jax.config.words import expand, parse, repeated
 
 USAGE = """\
@@ -32,13 +33,17 @@ Train a cooperative multi-agent learner.
 A run leaves config.yaml, metrics.jsonl, curves.png, checkpoints/ and its W&B files in its directory.
 --multirun trains every combination of several values (seed=0,5 or range(0,5)), one after the other;
 out=DIR then holds one directory for each, named by what differs (credit.order=prob). The same command
-again leaves out what is done, continues what was stopped and trains the rest.
+again leaves out what is done, continues what was stopped and trains the rest. With --together, runs that
+differ in seed and in rates only train side by side, as rows of one compiled program; what needs another
+program waits for its turn. Rates are
+{rates}.
 A resumed run keeps its stored config; it may be made longer (total_steps) and change
 {free}.
 
 Exit status: 0 done, 2 bad input, 3 stopped on a non-finite value, 4 the last checkpoint could not be
 written, 130 interrupted after saving (a second Ctrl-C aborts at once).
 """
+TOGETHER = "--together"
 KEYS = "Keys, given as key=value (--help algo=qmix preset=paper shows their defaults):"
 # What tells a sweep's runs apart in a directory's name: values are anything, names of directories are not
 UNSAFE = re.compile(r"[^\w.,=+-]+")
@@ -51,7 +56,8 @@ def help_text(words: list[str]) -> str:
     """
     config = compose.from_words(w for w in words if w.startswith(("map=", "algo=", "preset=")))
     free = ", ".join(name for name in compose.FREE_ON_RESUME if not name.startswith("wandb."))
-    lines = [USAGE.format(free=f"{free}, wandb.*"), KEYS, *commands.key_lines(config)]
+    rates = textwrap.fill(", ".join(traced()), 105)
+    lines = [USAGE.format(free=f"{free}, wandb.*", rates=rates), KEYS, *commands.key_lines(config)]
     lines += [
         "",
         f"map:    {', '.join(envs.names())}",
@@ -66,6 +72,7 @@ class Job(NamedTuple):
 
     config: Config  # complete and checked, its directory filled in
     swept: bool  # one of several: it may have been begun, or done, by the same command before
+    label: str = ""  # what tells it apart from the others
 
 
 def labels(jobs: Sequence[Sequence[str]]) -> list[str]:
@@ -88,7 +95,9 @@ def with_directory(config: Config, label: str, now: str) -> Config:
 def plan(words: Sequence[str]) -> list[Job]:
     """The runs that the command line asks for, each complete and checked; raises ConfigError."""
     multirun = [word for word in words if word in ("--multirun", "-m")]
-    overrides = [word for word in words if word not in multirun]
+    overrides = [word for word in words if word not in (*multirun, TOGETHER)]
+    if TOGETHER in words and not multirun:
+        raise ConfigError(f"{TOGETHER}: say --multirun, too, and give a key several values")
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     if os.environ.get("WANDB_SWEEP_ID"):  # trials of two agents may start in the same second
         now = os.environ.get("WANDB_RUN_ID") or now
@@ -101,7 +110,7 @@ def plan(words: Sequence[str]) -> list[Job]:
             continue
         config = with_directory(compose.compose(values), label, now)
         check(config)
-        job = Job(config, bool(multirun))
+        job = Job(config, bool(multirun), label)
         if settled(job) is config:
             runs.check_vacant(config.out)
         jobs.append(job)
@@ -144,6 +153,8 @@ def train(jobs: Sequence[Job], argv: Sequence[str]) -> int:
     for job in jobs:  # what cannot run is better known before the first has run for hours
         if settled(job) is not None:
             session.prepare(job.config)
+    if TOGETHER in argv:
+        return train_together(jobs, argv)
     worst = 0
     for number, job in enumerate(jobs, start=1):
         where = f"[{number}/{len(jobs)}] {job.config.out}"
@@ -155,6 +166,33 @@ def train(jobs: Sequence[Job], argv: Sequence[str]) -> int:
                 continue
             print(f"{where}: {'continuing' if config.resume else 'training'}", flush=True)
             status = session.run(config, argv).status
+        except ConfigError as error:
+            print(f"error: {error}", file=sys.stderr)
+            status = 2
+        worst = max(worst, status)
+        if status == 130:
+            break
+    return worst
+
+
+def train_together(jobs: Sequence[Job], argv: Sequence[str]) -> int:
+    """Runs of one shape side by side, the others after them; the highest exit status of them."""
+    from seca_jax.runtime import together
+
+    groups: dict[tuple, list[tuple[Config, str]]] = {}
+    for number, job in enumerate(jobs, start=1):
+        where = f"[{number}/{len(jobs)}] {job.config.out}"
+        config = settled(job)
+        if config is None:
+            print(f"{where}: done already", flush=True)
+            continue
+        print(f"{where}: {'continuing' if config.resume else 'training'}", flush=True)
+        groups.setdefault(together.kin(config), []).append((config, job.label))
+    worst = 0
+    for group in groups.values():
+        try:
+            configs, labels = zip(*group, strict=True)
+            status = max(together.run(configs, labels, argv))
         except ConfigError as error:
             print(f"error: {error}", file=sys.stderr)
             status = 2

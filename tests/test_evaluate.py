@@ -209,7 +209,7 @@ def test_a_battle_is_replayed_and_assessed(tmp_path):
     assert episode.names == ["0 marine", "1 marine", "2 marine"]
     assert episode.alive.shape == (steps + 1, 3) and episode.alive[0].all()
     assessment = Assessment(order, contribution)
-    options = {"map_name": "3m", "title": "3m", "size": 320}
+    options = {"title": "3m", "size": 320}
     film.draw(tmp_path / "plain.gif", episode, **options)
     film.draw(tmp_path / "credit.gif", episode, assessment=assessment, **options)
     plain, credit = Image.open(tmp_path / "plain.gif"), Image.open(tmp_path / "credit.gif")

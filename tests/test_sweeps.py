@@ -46,7 +46,8 @@ def test_the_words_that_a_sweeps_agent_passes_are_a_run(monkeypatch):
     assert words[:2] == ["-m", "seca_jax.train"]
     monkeypatch.setenv("WANDB_SWEEP_ID", "s")
     monkeypatch.setenv("WANDB_RUN_ID", "trial-7")
-    ((config, _),) = train.plan(words[2:])
+    (job,) = train.plan(words[2:])
+    config = job.config
     assert (config.actor.lr, config.credit.order, config.lr_decay) == (0.0021, "prob", True)
     assert (config.map, config.seeds, config.out) == ("2s3z", 3, "runs/2s3z/seca/trial-7")
     assert sweep["metric"]["name"] == "test/win_rate"

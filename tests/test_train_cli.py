@@ -163,6 +163,57 @@ def test_a_sweep_again_skips_what_is_done_continues_what_was_stopped_and_trains_
     assert {metrics(place / f"seed={seed}")[-1]["step"] for seed in range(3)} == {500}
 
 
+TRACED = [*SWEEP, "seed=0,4", "gamma=0.9,0.99", "total_steps=400"]
+
+
+def test_runs_side_by_side_leave_what_each_would_leave_alone(stubbed, tmp_path, capsys, metrics):
+    alone, side = tmp_path / "alone", tmp_path / "side"
+    assert train.main([*TRACED, f"out={alone}"]) == 0
+    capsys.readouterr()
+    assert train.main([*TRACED, "--together", f"out={side}"]) == 0
+    told = capsys.readouterr().out
+    assert "4 runs of seca on 3m side by side, 4 seeds in all" in told
+    assert "seed=4,gamma=0.99:         400 steps" in told
+    places = sorted(path.name for path in alone.iterdir())
+    assert len(places) == 4 and places == sorted(path.name for path in side.iterdir())
+    for place in places:
+        assert metrics(side / place, timing=False) == metrics(alone / place, timing=False)
+        assert runs.checkpoint_steps(side / place) == runs.checkpoint_steps(alone / place)
+        assert (side / place / "curves.png").exists() == (alone / place / "curves.png").exists()
+    # Longer: together again, or each alone
+    assert train.main([*TRACED[:-1], "--together", "total_steps=500", f"out={side}"]) == 0
+    for place in places:
+        assert train.main([f"resume={alone / place}", "total_steps=500"]) == 0
+        assert metrics(side / place, timing=False) == metrics(alone / place, timing=False)
+
+
+def test_what_needs_another_program_or_is_taken_is_no_hindrance_to_the_others(stubbed, tmp_path, capsys):
+    words = [*SWEEP, "seed=0,1", "window=5,10", "total_steps=100", "--together", f"out={tmp_path}"]
+    words.remove("window=5")
+    with runs.locked(tmp_path / "seed=0,window=5", "out"):
+        assert train.main(words) == 2
+    captured = capsys.readouterr()
+    assert "is training there" in captured.err and captured.err.count("\n") == 1
+    assert "2 runs of seca on 3m side by side" in captured.out
+    assert sorted(max(runs.checkpoint_steps(path)) for path in tmp_path.iterdir()) == [100, 120, 120]
+
+
+def test_a_broken_run_does_not_stop_those_beside_it(stubbed, tmp_path, metrics):
+    words = [*SWEEP, "seed=0,1,2,3", "actor.clip=2", "total_steps=400"]
+    assert train.main([*words, f"out={tmp_path / 'alone'}"]) == 3
+    assert train.main([*words, "--together", f"out={tmp_path / 'side'}"]) == 3
+    for place in (tmp_path / "alone").iterdir():
+        side = tmp_path / "side" / place.name
+        assert runs.checkpoint_steps(side) == runs.checkpoint_steps(place)
+        assert metrics(side, timing=False) == metrics(place, timing=False)
+
+
+def test_together_is_for_sweeps(capsys):
+    assert train.main(["--together", "map=3m"]) == 2
+    expected = "error: --together: say --multirun, too, and give a key several values\n"
+    assert capsys.readouterr().err == expected
+
+
 def test_a_sweep_does_not_mix_with_another(stubbed, tmp_path, capsys):
     words = [*SWEEP, "seed=0,1", "total_steps=100", f"out={tmp_path}"]
     assert train.main(words) == 0

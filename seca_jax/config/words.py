@@ -17,7 +17,7 @@ from seca_jax.envs import registry
 from seca_jax.envs.smax import custom
 from seca_jax.envs.smax.scenarios import Scenario
 
-FLAGS = ("help", "multirun")  # after two dashes
+FLAGS = ("help", "multirun", "together")  # after two dashes
 SHORT = {"init": "init.run"}  # the key that a group's name alone stands for
 
 

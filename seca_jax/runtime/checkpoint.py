@@ -161,6 +161,11 @@ class Saver:
         """Whether ``minutes`` have passed since the last save."""
         return time.monotonic() - self._saved_at >= 60 * self._minutes
 
+    def last(self) -> str:
+        """Where the newest checkpoint is; waits until it is there."""
+        self.wait()
+        return "none" if self.latest is None else str(self.directory / str(self.latest))
+
     def wait(self) -> bool:
         """Waits until the last save is on disk; false where it failed (it has been reported)."""
         if self._pending is None:
@@ -211,9 +216,6 @@ class Saver:
 class Unsaved:
     """In the place of a :class:`Saver`, of a run that leaves no directory."""
 
-    directory = Path()
-    latest = None
-
     def save(self, step: int, tree: Any) -> bool:
         """Does nothing."""
         return True
@@ -222,9 +224,9 @@ class Unsaved:
         """Never."""
         return False
 
-    def wait(self) -> bool:
-        """There is nothing to wait for."""
-        return True
+    def last(self) -> str:
+        """There is none."""
+        return "none"
 
     def close(self) -> bool:
         """There is nothing to close."""

@@ -1,6 +1,7 @@
 """Where a run's numbers go: metrics.jsonl and the terminal. Neither can stop a run."""
 
 import contextlib
+import copy
 import json
 import os
 import sys
@@ -66,18 +67,25 @@ class Terminal:
         self._bar: Progress | None = None
         self._total = total_steps
         self._progress = progress and self._out.is_terminal
+        self._label = ""
+
+    def labelled(self, label: str) -> "Terminal":
+        """The same terminal for one of several runs: its lines begin with the label, it moves no bar."""
+        own = copy.copy(self)
+        own._label, own._progress = f"{label}: ", False
+        return own
 
     def say(self, text: str) -> None:
         """One line on standard output."""
-        self._out.print(text, markup=False)
+        self._out.print(f"{self._label}{text}", markup=False)
 
     def warn(self, text: str) -> None:
         """One line on standard error."""
-        self._err.print(f"warning: {text}", markup=False)
+        self._err.print(f"warning: {self._label}{text}", markup=False)
 
     def error(self, text: str) -> None:
         """One line on standard error: why the run stops."""
-        self._err.print(f"error: {text}", markup=False)
+        self._err.print(f"error: {self._label}{text}", markup=False)
 
     def status(self, step: int, where: str, steps_per_s: float | None = None) -> None:
         """Moves the bar, which appears with the first call."""

@@ -12,14 +12,13 @@ import math
 import time
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Callable, Protocol, Sequence
+from typing import Any, Callable, NamedTuple, Protocol, Sequence
 
 import jax
 import numpy as np
 
 from seca_jax import runs
 from seca_jax.config.schema import Config
-from seca_jax.runtime import checkpoint
 from seca_jax.runtime.interrupt import EXIT_INTERRUPTED
 from seca_jax.runtime.log import Terminal, Tracker
 from seca_jax.runtime.program import Program, Tally
@@ -69,6 +68,64 @@ class Metrics(Protocol):
     def write(self, lines: Sequence[dict[str, Any]]) -> None:
         """Appends the lines of one log point."""
         ...
+
+
+class Reports(Protocol):
+    """What is told of log points, see :class:`Reporter`."""
+
+    def resume(self, seeds: np.ndarray, steps: np.ndarray) -> None:
+        """Forgets what was logged after ``steps``, both [seeds]."""
+        ...
+
+    def log(
+        self, seeds: np.ndarray, steps: np.ndarray, numbers: list[dict[str, float]], news: np.ndarray
+    ) -> None:
+        """One line per seed."""
+        ...
+
+    def plot(self, force: bool = False) -> None:
+        """Redraws what is drawn."""
+        ...
+
+
+class Saves(Protocol):
+    """What keeps checkpoints, see :class:`~seca_jax.runtime.checkpoint.Saver`."""
+
+    def save(self, step: int, tree: Any) -> bool:
+        """Starts saving; false where that failed."""
+        ...
+
+    def due(self) -> bool:
+        """Whether it is time to save again."""
+        ...
+
+    def last(self) -> str:
+        """Where the newest checkpoint is; waits until it is there."""
+        ...
+
+    def close(self) -> bool:
+        """Waits for the last save and closes; false where it failed."""
+        ...
+
+
+class Offers(Protocol):
+    """What keeps the best checkpoint, see :class:`~seca_jax.runtime.checkpoint.Best`."""
+
+    def offer(self, step: int, tested: Sequence[dict[str, Any]], tree: Callable[[], Any]) -> None:
+        """Takes the numbers of an evaluation, and ``tree()`` where it is to be kept."""
+        ...
+
+    def close(self) -> bool:
+        """Waits for the last save and closes; false where it failed."""
+        ...
+
+
+class Ending(NamedTuple):
+    """How training has ended."""
+
+    status: int  # 0 done, 3 non-finite, 4 the last checkpoint could not be written, 130 stopped on request
+    state: Any  # on the devices
+    broken: np.ndarray  # [seeds] bool, whose loss or parameters are not finite
 
 
 class Reporter:
@@ -169,14 +226,14 @@ def run(
     program: Program,
     saved: Any = None,
     *,
-    reporter: Reporter,
-    saver: checkpoint.Saver | checkpoint.Unsaved,
+    reporter: Reports,
+    saver: Saves,
     terminal: Terminal,
-    best: checkpoint.Best | None = None,
+    best: Offers | None = None,
     start: Callable[[Any], Any] | None = None,
     stop: Callable[[], bool] = lambda: False,
     callback: Callback | None = None,
-) -> tuple[int, Any]:
+) -> Ending:
     """Trains until every seed has ``total_steps`` steps.
 
     Args:
@@ -191,10 +248,6 @@ def run(
         stop: asked between slices; true saves and returns.
         callback: told of every log point: the steps of the slowest seed, and by name the numbers of every
             seed, ``[seeds]``, NaN where a seed has none; true saves and returns.
-
-    Returns:
-        The exit status: 0 done, 3 non-finite, 4 the last checkpoint could not be written,
-        130 stopped on request; the train state, on the devices.
     """
 
     def snapshot() -> Any:
@@ -271,7 +324,7 @@ def run(
     written = [saver.close(), best is None or best.close()]
     if not all(written) and status != EXIT_NON_FINITE:
         status = EXIT_NOT_SAVED
-    return status, state
+    return Ending(status, state, program.fetch(tally.broken_at) >= 0)
 
 
 def by_name(numbers: list[dict[str, float]]) -> dict[str, np.ndarray]:
@@ -280,13 +333,9 @@ def by_name(numbers: list[dict[str, float]]) -> dict[str, np.ndarray]:
     return {name: np.array([own.get(name, math.nan) for own in numbers]) for name in names}
 
 
-def _non_finite(
-    seeds: np.ndarray, broken_at: np.ndarray, saver: checkpoint.Saver | checkpoint.Unsaved
-) -> str:
-    saver.wait()
+def _non_finite(seeds: np.ndarray, broken_at: np.ndarray, saver: Saves) -> str:
     first = int(np.argmax(broken_at >= 0))
-    last = "none" if saver.latest is None else saver.directory / str(saver.latest)
     return (
         f"non-finite loss or parameters: seed {seeds[first]}, step {broken_at[first]}; "
-        f"last good checkpoint: {last}"
+        f"last good checkpoint: {saver.last()}"
     )

@@ -1,5 +1,6 @@
 """The compiled functions of a run: updates of all seeds at once, evaluation, what a checkpoint holds."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Callable
 
@@ -194,16 +195,26 @@ class Program:
         line_steps: a line of metrics.jsonl is written when all seeds have passed a multiple of these steps.
     """
 
-    def __init__(self, config: Config, functions: Functions) -> None:
-        """Takes ``functions`` of the config's shape."""
+    def __init__(self, configs: Config | Sequence[Config], functions: Functions) -> None:
+        """A run's, or that of several side by side, whose seeds follow one another.
+
+        Args:
+            configs: checked, of one shape but for the number of seeds.
+            functions: of that shape, with as many seeds as all have together.
+        """
+        configs = [configs] if isinstance(configs, Config) else configs
         self.functions = functions
         self.place, self.fetch = functions.place, functions.fetch
         self.abstract, self.update_steps = functions.abstract, functions.update_steps
-        self.line_steps = line_steps(config)
-        self.seeds = np.arange(config.seed, config.seed + config.seeds)
+        self.line_steps = line_steps(configs[0])
+        self.seeds = np.concatenate([np.arange(own.seed, own.seed + own.seeds) for own in configs])
         self.by_seed = self.place(self.seeds.astype(np.uint32))
+        sizes = [own.seeds for own in configs]
         self.rates = self.place(
-            {name: np.full(config.seeds, get(config, name), np.float32) for name in traced()}
+            {
+                name: np.repeat(np.array([get(own, name) for own in configs], np.float32), sizes)
+                for name in traced()
+            }
         )
         self.init = lambda: functions.init(self.by_seed)
         self.chunk = partial(functions.chunk, self.rates)

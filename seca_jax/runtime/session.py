@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 import jax
+import numpy as np
 
 from seca_jax import algos, envs, runs
 from seca_jax.config import compose
@@ -23,6 +24,7 @@ from seca_jax.runtime.program import Functions, Program, shape
 from seca_jax.runtime.provenance import described, provenance
 from seca_jax.types import Learner
 
+STOPPING = "stopping after the steps under way, then saving; Ctrl-C now aborts without saving"
 LARGE_STATE = 2**26  # bytes; more, a replay buffer mostly, is worth a word
 
 
@@ -44,7 +46,12 @@ def prepare(config: Config) -> tuple[list[Device], Environment, Learner]:
 
 def program_of(config: Config, devices: list[Device]) -> Program:
     """The compiled program of a config that :func:`prepare` accepts; runs of one shape share theirs."""
-    return Program(config, _functions(shape(config), envs.make, algos.make, tuple(devices)))
+    return Program(config, functions_of(config, devices))
+
+
+def functions_of(config: Config, devices: list[Device]) -> Functions:
+    """What is compiled for it, kept for the next run of its shape."""
+    return _functions(shape(config), envs.make, algos.make, tuple(devices))
 
 
 @lru_cache(maxsize=4)
@@ -95,13 +102,13 @@ def run(
         devices, _, _ = prepare(config)
         terminal = Terminal(config.total_steps, config.log.progress, quiet)
         program = program_of(config, devices)
-        start = _start(config, program)  # while nothing is written yet: it may be refused
+        start = start_of(config, program.abstract)  # while nothing is written yet: it may be refused
         origin = provenance(devices, argv, "seca_jax.train")
         if config.resume:
-            saved, origin, remarks = _resumed(config, run_dir, program, origin, terminal)
+            saved, origin, remarks = resumed(config, run_dir, program.abstract, origin, terminal)
         else:
             saved, remarks = None, []
-            _save(run_dir, config, origin, f"out={run_dir}: cannot be created")
+            save(run_dir, config, origin, f"out={run_dir}: cannot be created")
         terminal.say(
             f"{config.algo} on {config.map}, {config.seeds} seed{'s' * (config.seeds > 1)}, "
             f"{described(devices)}: {run_dir}; compiling"
@@ -109,19 +116,14 @@ def run(
         for remark in remarks:
             terminal.warn(remark)
         signals = (
-            interrupt.graceful(
-                lambda: terminal.warn(
-                    "stopping after the steps under way, then saving; Ctrl-C now aborts without saving"
-                )
-            )
+            interrupt.graceful(lambda: terminal.warn(STOPPING))
             if command_line
             else contextlib.nullcontext(lambda: False)
         )
-        status = 1
         try:
             # From here on a signal leaves a run that can be continued, however early it comes
             with signals as stop:
-                status, state = _train(
+                ending = _train(
                     config,
                     run_dir,
                     program,
@@ -134,11 +136,11 @@ def run(
                 )
         finally:
             terminal.close()
-        if status == interrupt.EXIT_INTERRUPTED:
+        if ending.status == interrupt.EXIT_INTERRUPTED:
             terminal.say(f"interrupted; continue with resume={run_dir}")
-        elif status == 0:
+        elif ending.status == 0:
             terminal.say(f"done: {run_dir / runs.CURVES}")
-        return Outcome(status, program.fetch(state.params), runs.read_metrics(run_dir))
+        return Outcome(ending.status, program.fetch(ending.state.params), runs.read_metrics(run_dir))
 
 
 def _in_memory(config: Config, callback: loop.Callback | None, quiet: bool) -> Outcome:
@@ -147,21 +149,21 @@ def _in_memory(config: Config, callback: loop.Callback | None, quiet: bool) -> O
     program = program_of(config, devices)
     terminal, metrics = Terminal(config.total_steps, config.log.progress, quiet), MetricsList()
     try:
-        status, state = loop.run(
+        ending = loop.run(
             config,
             program,
             reporter=loop.Reporter(config, metrics, terminal),
             saver=checkpoint.Unsaved(),
             terminal=terminal,
-            start=_start(config, program),
+            start=start_of(config, program.abstract),
             callback=callback,
         )
     finally:
         terminal.close()
-    return Outcome(status, program.fetch(state.params), metrics.lines)
+    return Outcome(ending.status, program.fetch(ending.state.params), metrics.lines)
 
 
-def _start(config: Config, program: Program) -> Callable[[Any], Any] | None:
+def start_of(config: Config, abstract: Any) -> Callable[[Any], Any] | None:
     """What a fresh train state is changed into under ``init``; None: nothing.
 
     Raises:
@@ -169,10 +171,10 @@ def _start(config: Config, program: Program) -> Callable[[Any], Any] | None:
     """
     if not config.init.run:
         return None
-    return initial.start(config, program.abstract["state"])
+    return initial.start(config, abstract["state"])
 
 
-def _save(run_dir: Path, config: Config, origin: dict[str, Any], complaint: str) -> None:
+def save(run_dir: Path, config: Config, origin: dict[str, Any], complaint: str) -> None:
     """Writes config.yaml; raises ConfigError."""
     try:
         compose.save(run_dir, config, origin)
@@ -180,8 +182,8 @@ def _save(run_dir: Path, config: Config, origin: dict[str, Any], complaint: str)
         raise ConfigError(f"{complaint} ({error.strerror})") from None
 
 
-def _resumed(
-    config: Config, run_dir: Path, program: Program, origin: dict[str, Any], terminal: Terminal
+def resumed(
+    config: Config, run_dir: Path, abstract: Any, origin: dict[str, Any], terminal: Terminal
 ) -> tuple[Any, dict[str, Any], list[str]]:
     """(what was saved, None: nothing yet; its provenance with this command's; what the user should know).
 
@@ -195,7 +197,7 @@ def _resumed(
             f"than {before.total_steps}"
         )
     remarks = []
-    found = checkpoint.restore(run_dir, program.abstract, terminal.warn)
+    found = checkpoint.restore(run_dir, abstract, terminal.warn)
     if found is None:
         remarks.append(f"{run_dir} has no checkpoint yet: starting from step 0")
     elif line := rescheduled(config, before.total_steps, found[0]):
@@ -209,7 +211,7 @@ def _resumed(
     if changed:
         remarks.append(f"other versions than before, numbers may differ: {', '.join(changed)}")
     origin = {**stored, "resumed": [*stored.get("resumed", []), origin]}
-    _save(run_dir, config, origin, f"resume={run_dir}: cannot be written")
+    save(run_dir, config, origin, f"resume={run_dir}: cannot be written")
     checkpoint.set_aside(run_dir, -1 if found is None else found[0])
     return None if found is None else found[1], origin, remarks
 
@@ -239,6 +241,38 @@ def rescheduled(config: Config, before: int, step: int) -> str:
     )
 
 
+class Equipment(NamedTuple):
+    """What follows a run that has a directory."""
+
+    reporter: loop.Reporter
+    saver: checkpoint.Saver
+    best: checkpoint.Best | None
+    trackers: list[Tracker]
+
+
+def equipped(
+    config: Config, run_dir: Path, seeds: np.ndarray, origin: dict[str, Any], terminal: Terminal
+) -> Equipment:
+    """Metrics, checkpoints and trackers of the run in a directory that holds config.yaml."""
+    wandb = board.Wandb(
+        board.place(config, run_dir),
+        run_id=origin["wandb_id"],
+        seeds=seeds.tolist(),
+        config={**asdict(config), "provenance": origin},
+        terminal=terminal,
+    )
+    trackers: list[Tracker] = [wandb]
+    if config.log.tensorboard:
+        trackers.append(tensorboard.TensorBoard(run_dir, terminal))
+    settings = config.checkpoint
+    return Equipment(
+        reporter=loop.Reporter(config, MetricsFile(run_dir, terminal), terminal, trackers, run_dir),
+        saver=checkpoint.Saver(run_dir, settings.keep, terminal.warn, settings.minutes),
+        best=checkpoint.Best(run_dir, terminal.warn) if settings.best else None,
+        trackers=trackers,
+    )
+
+
 def _train(
     config: Config,
     run_dir: Path,
@@ -247,33 +281,23 @@ def _train(
     origin: dict[str, Any],
     terminal: Terminal,
     **options: Any,
-) -> tuple[int, Any]:
-    """The training itself, in a directory that holds config.yaml; returns what ``loop.run`` does."""
+) -> loop.Ending:
+    """The training itself, in a directory that holds config.yaml."""
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(program.abstract["state"]))
     if size > LARGE_STATE:
         terminal.say(f"the state, and every checkpoint of it, is up to {size / 2**20:,.0f} MiB")
-    wandb = board.Wandb(
-        board.place(config, run_dir),
-        run_id=origin["wandb_id"],
-        seeds=program.seeds.tolist(),
-        config={**asdict(config), "provenance": origin},
-        terminal=terminal,
-    )
-    trackers: list[Tracker] = [wandb]
-    if config.log.tensorboard:
-        trackers.append(tensorboard.TensorBoard(run_dir, terminal))
-    settings = config.checkpoint
-    status, state = loop.run(
+    own = equipped(config, run_dir, program.seeds, origin, terminal)
+    ending = loop.run(
         config,
         program,
         saved,
-        reporter=loop.Reporter(config, MetricsFile(run_dir, terminal), terminal, trackers, run_dir),
-        saver=checkpoint.Saver(run_dir, settings.keep, terminal.warn, settings.minutes),
-        best=checkpoint.Best(run_dir, terminal.warn) if settings.best else None,
+        reporter=own.reporter,
+        saver=own.saver,
+        best=own.best,
         terminal=terminal,
         **options,
     )
-    terminal.status(config.total_steps if status == 0 else 0, "closing")
-    for tracker in trackers:
-        tracker.close(status)
-    return status, state
+    terminal.status(config.total_steps if ending.status == 0 else 0, "closing")
+    for tracker in own.trackers:
+        tracker.close(ending.status)
+    return ending

@@ -110,7 +110,8 @@ def test_battles_of_healers_and_fighters_can_be_fought(written):
         ("[", "is no YAML ("),
         (
             "3",
-            "a map is no mapping; it has allies, enemies, max_steps, smac_steps, random_start, start, ridge",
+            "a map is no mapping; it has allies, enemies, max_steps, smac_steps, random_start, random_types, "
+            "start, ridge",
         ),
         ("enemies: [marine]", "allies are missing, as in allies: {stalker: 2, zealot: 3}"),
         ("ally: [marine]", "unknown key ally (did you mean allies?); a map has allies, enemies"),
@@ -127,7 +128,7 @@ def test_battles_of_healers_and_fighters_can_be_fought(written):
         ("allies: [marine]\nenemies: [marine]\nmax_steps: long", "max_steps: long must be a whole number"),
         ("allies: [marine]\nenemies: [marine]\nrandom_start: 3", "random_start: 3 must be true or false"),
         (
-            "allies: [colossus]\nenemies: [marine]\nrandom_start: true",
+            "allies: [colossus]\nenemies: [marine]\nrandom_types: true",
             "allies: where types are drawn, give only marine, marauder, stalker, zealot, zergling, hydralisk",
         ),
         ("allies: [marine]\nenemies: [marine]\nstart: {ally: 3}", "start: ally: expected [x, y], in cells"),

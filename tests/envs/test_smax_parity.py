@@ -215,13 +215,15 @@ def test_conic_observations_agree(map_name):
 def test_pictures_agree(map_name):
     """A run on jaxmarl's simulator is drawn as one on the core would be."""
     drawn = SCENARIOS[map_name].random_start
-    battle, theirs = _battle(map_name), jax.jit(adapter.make(map_name).frame)
+    battle, theirs = _battle(map_name), jax.jit(adapter.make(SCENARIOS[map_name]).frame)
     ours = jax.jit(lambda state: core.frame(battle, state))
     shots = 0
     for record in _play(map_name, "closest")[::6]:
         pictures = ours(to_core(upstream(map_name), record.following, drawn)), theirs(record.following)
+        assert pictures[0].ridge == pictures[1].ridge
         for name, expected in vars(pictures[1]).items():
-            got = np.asarray(getattr(pictures[0], name))
-            np.testing.assert_allclose(got, np.asarray(expected), atol=1e-5, err_msg=name)
+            if name != "ridge":
+                got = np.asarray(getattr(pictures[0], name))
+                np.testing.assert_allclose(got, np.asarray(expected), atol=1e-5, err_msg=name)
         shots += int((np.asarray(pictures[1].target) >= 0).sum())
     assert shots

@@ -83,7 +83,7 @@ def make_battle(
         known = ", ".join(RANDOM_STARTS)
         raise ValueError(f"env.random_start={rules.random_start!r}: expected one of {known}")
     drawn = RANDOM_STARTS[rules.random_start] or (scenario.random_start, scenario.random_types)
-    if any(drawn) and not scenario.upstream:
+    if rules.random_start != UPSTREAM_RULES.random_start and any(drawn) and not scenario.upstream:
         raise ValueError(f"env.random_start={rules.random_start}: {scenario.name} has a start of its own")
     if rules.sight_range:
         table = table._replace(sight=np.full_like(table.sight, rules.sight_range))

@@ -4,9 +4,9 @@
     enemies: [zergling, zergling]       # or one by one
     max_steps: 120                      # the time limit, in transitions (101 unless given)
 
-and, unless left out, ``smac_steps`` (the limit under ``env.time_limit=smac``), ``random_start`` (positions
-and types drawn anew for every battle), ``start: {ally: [8, 16], enemy: [24, 16], spread: 2}`` and ``ridge:
-{south: 13, north: 15, ramp_west: 24, ramp_east: 28}``, in cells of the 32 x 32 map.
+and, unless left out, ``smac_steps`` (the limit under ``env.time_limit=smac``), ``random_start`` and
+``random_types`` (positions and types drawn anew for every battle), ``start: {ally: [8, 16], enemy: [24, 16],
+spread: 2}`` and ``ridge: {south: 13, north: 15, ramp_west: 24, ramp_east: 28}``, in cells of the 32 x 32 map.
 """
 
 import difflib
@@ -24,7 +24,7 @@ from seca_jax.envs.smax.scenarios import MAP_SIZE, Ridge, Scenario, Start
 from seca_jax.envs.smax.units import TABLE, UPSTREAM_TYPES
 
 SUFFIXES = (".yaml", ".yml")
-KEYS = ("allies", "enemies", "max_steps", "smac_steps", "random_start", "start", "ridge")
+KEYS = ("allies", "enemies", "max_steps", "smac_steps", "random_start", "random_types", "start", "ridge")
 MOST = 128  # units of a side
 
 
@@ -78,6 +78,7 @@ def parse(text: str, name: str, place: str) -> Scenario:
             smac_steps=_steps(found, "smac_steps", None),
             max_steps=_steps(found, "max_steps", Scenario._field_defaults["max_steps"]),
             random_start=_flag(found, "random_start"),
+            random_types=_flag(found, "random_types"),
             start=_start(found.get("start")),
             ridge=_ridge(found.get("ridge")),
         )
@@ -91,7 +92,7 @@ def written(scenario: Scenario) -> str:
     told: dict[str, Any] = {
         side: [TABLE.names[unit] for unit in getattr(scenario, side)] for side in ("allies", "enemies")
     }
-    told |= {"max_steps": scenario.max_steps, "random_start": scenario.random_start}
+    told |= {key: getattr(scenario, key) for key in ("max_steps", "random_start", "random_types")}
     if scenario.smac_steps is not None:
         told["smac_steps"] = scenario.smac_steps
     places = scenario.start._asdict()
@@ -109,7 +110,7 @@ def checked(scenario: Scenario, name: str, place: str = "") -> Scenario:
     """
     try:
         for side in ("allies", "enemies"):
-            _check_side(side, getattr(scenario, side), scenario.random_start)
+            _check_side(side, getattr(scenario, side), scenario.random_types)
         for key, least in (("max_steps", 1), ("smac_steps", 1)):
             steps = getattr(scenario, key)
             if steps is not None and steps < least:

@@ -86,7 +86,7 @@ class Scenario(NamedTuple):
 
         Types that are drawn anew are of those that jaxmarl knows.
         """
-        return UPSTREAM_TYPES if self.upstream or self.random_start else len(TABLE.names)
+        return UPSTREAM_TYPES if self.upstream or self.random_types else len(TABLE.names)
 
 
 def _mirror(name: str, team: tuple[int, ...], smac_steps: int, **kwargs: Any) -> Scenario:

@@ -11,6 +11,7 @@ if __name__ == "__main__":
 
 import json
 import os
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,10 @@ class Options:
 
 def named(words: list[str]) -> list[str]:
     """The words, a bare directory among them read as ``run=<directory>``."""
-    return [word if "=" in word or not os.path.isdir(word) else f"run={word}" for word in words]
+    # A sweep's directories have = in their names, too
+    return [
+        f"run={word}" if os.path.isdir(word) and not re.match(r"[\w.]+=", word) else word for word in words
+    ]
 
 
 def options(words: list[str]) -> Options:

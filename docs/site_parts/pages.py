@@ -6,10 +6,13 @@ reference, and a link to another file to the copy of that file here. Equations a
 a page's front matter says ``math: true``; on the site they are MathML, for which no script is loaded.
 """
 
+import dataclasses
 import html as markup
+import itertools
 import os
 import posixpath
 import re
+import sys
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -56,13 +59,41 @@ def on_files(files: Files, config: Any) -> Files:
             name = path.relative_to(ROOT).as_posix()
             if not name.endswith(".html"):  # pages that experiments/report.py has made here
                 files.append(File.generated(config, name, abs_src_path=str(path)))
+    files.append(File.generated(config, "reference/keys.md", content=keys()))
     return files
+
+
+def keys() -> str:
+    """The page of all keys: what ``--help`` tells of them."""
+    sys.path.insert(0, str(ROOT))
+    from seca_jax.config import commands, schema
+
+    about = {field.name: field.metadata.get("doc", "") for field in dataclasses.fields(schema.Config)}
+    lines = ["# Keys", ""]
+    lines += [
+        "Given as `key=value` to `python -m seca_jax.train`, whose `--help` says the same, and from Python",
+        "to [`seca_jax.train`](../../seca_jax/api.py#train). The defaults are SeCA's; `--help algo=NAME`",
+        "shows another learner's.",
+    ]
+    for group, members in itertools.groupby(schema.keys(), lambda item: item[0].rpartition(".")[0]):
+        if group:
+            lines += ["", f"## {group}", "", f"{about[group][0].upper()}{about[group][1:]}."]
+        lines += ["", "| key | default | meaning |", "| --- | --- | --- |"]
+        for name, field in members:
+            meaning = re.sub(r"([|*_])", r"\\\1", markup.escape(field.metadata["doc"], quote=False))
+            notes = [commands.limits(field), commands.who(name)]
+            told = "; ".join(note for note in notes if note not in ("", commands.EVERYBODY))
+            default = str(field.default).lower() if field.type is bool else str(field.default)
+            cells = [f"`{name}`", f"`{default}`" if default else "", meaning + (told and f" ({told})")]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def on_page_markdown(markdown: str, page: Page, config: Any, files: Files) -> str:
     """Turns the repository's links into the site's, and takes the equations out."""
     source = page.file.src_uri
-    home = posixpath.dirname(source if page.file.generated_by else f"docs/{source}")
+    beside = page.file.abs_src_path and (ROOT / source).exists()
+    home = posixpath.dirname(source if beside else f"docs/{source}")
 
     def moved(found: re.Match) -> str:
         text, target = found.groups()

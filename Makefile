@@ -56,9 +56,9 @@ format: install
 	$(RUFF) check --fix .
 	$(RUFF) format .
 
-# The theme's makers announce their next program on every build
+# The theme's makers announce their next program on every build. --quiet would keep --strict from seeing warnings
 docs: $(VENV)/.documents
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "open site/index.html"
 
 figures: install

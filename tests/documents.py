@@ -55,8 +55,8 @@ class Block(NamedTuple):
 
     @property
     def file(self) -> str | None:
-        """The file that the block is, if its first line names one."""
-        found = re.match(r"# ([\w./-]+\.\w+)\n", self.text)
+        """The file that the block is, if its first line names one, or the line after #!."""
+        found = re.match(r"(?:#!.*\n)?# ([\w./-]+\.\w+)\n", self.text)
         return found and found[1]
 
     @property

@@ -30,7 +30,9 @@ def slugs(page):
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", named([*PAGES, *REFERENCE, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]))
+@pytest.mark.parametrize(
+    "page", named([*PAGES, *NOTEBOOKS, *REFERENCE, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"])
+)
 def test_every_link_leads_somewhere(page):
     for target in LINK.findall(page.read_text()):
         path, _, anchor = target.partition("#")

@@ -132,7 +132,9 @@ def on_page_markdown(markdown: str, page: Page, config: Any, files: Files) -> st
 
 
 def on_page_content(html: str, page: Page, config: Any, files: Files) -> str:
-    """Puts the equations in."""
+    """Puts the equations in, and lets a notebook's links lead to the site's pages, too."""
+    if page.file.src_uri.endswith(".ipynb"):
+        return re.sub(r'href="([\w./-]+)\.md(#[^"]*)?"', r'href="\1.html\2"', html)
     for i, equation in enumerate(page.meta.get("equations", [])):
         html = html.replace(f"<p>EQUATION{i}HERE</p>", f'<div class="equation">{equation}</div>')
         html = html.replace(f"EQUATION{i}HERE", equation)

@@ -2,6 +2,7 @@
 # make test    runs the tests in the same environment, WORKERS=2 processes side by side (a GiB of memory each)
 # make check   formatting, lint, types, then the tests: what continuous integration runs
 # make format  writes what check would ask for, as far as a tool can
+# make docs    builds the documents as a site into site/, where a broken link is an error
 # make figures redraws the experiments' pictures and tables from stored results
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,7 +13,7 @@ SETTINGS ?= map=3m seeds=2 total_steps=1_000_000 eval.interval=100_000
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 RUFF := $(BIN)/python -m ruff
 
-.PHONY: install train test check format lint types figures
+.PHONY: install train test check format lint types docs figures
 
 install: $(VENV)/.installed
 
@@ -26,6 +27,11 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 # The type checker brings a JavaScript engine along, which who trains can do without
 $(VENV)/.checker: requirements-check.lock $(VENV)/.installed
 	$(PIP) --requirement requirements-check.lock
+	touch $@
+
+# The site's tools are in the same environment, since they read the package's docstrings
+$(VENV)/.documents: requirements-docs.lock $(VENV)/.installed
+	$(PIP) --requirement requirements-docs.lock
 	touch $@
 
 # A second make train continues or confirms the first instead of complaining about its directory
@@ -49,6 +55,11 @@ types: $(VENV)/.checker
 format: install
 	$(RUFF) check --fix .
 	$(RUFF) format .
+
+# The theme's makers announce their next program on every build. --quiet would keep --strict from seeing warnings
+docs: $(VENV)/.documents
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "open site/index.html"
 
 figures: install
 	$(BIN)/python experiments/draw.py

@@ -11,6 +11,7 @@ if __name__ == "__main__":
 
 import json
 import os
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,9 @@ def named(words: list[str]) -> list[str]:
     """The words, a bare directory or ``pretrained:<map>`` among them read as ``run=<directory>``."""
 
     def bare(word: str) -> bool:
-        return "=" not in word and (os.path.isdir(word) or word.startswith(runs.SHIPPED))
+        # A sweep's directories have = in their names, too
+        directory = os.path.isdir(word) and not re.match(r"[\w.]+=", word)
+        return directory or ("=" not in word and word.startswith(runs.SHIPPED))
 
     return [f"run={word}" if bare(word) else word for word in words]
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seca_jax import algos, evaluate, train
+from seca_jax import algos, evaluate, report, train
 from seca_jax.config import compose
 from seca_jax.config.schema import Config, CreditConfig
+from seca_jax.config.words import repeated
 from seca_jax.envs.base import Environment
 from seca_jax.envs.smax import core
 from seca_jax.show import film
@@ -225,3 +226,14 @@ def test_a_learner_without_an_order_has_none_to_show(tmp_path, capsys):
     compose.save(tmp_path, Config(algo="coma"), {})
     assert evaluate.main([f"run={tmp_path}", "order=prob"]) == 2
     assert "coma assigns credit in no order" in capsys.readouterr().err
+
+
+def test_a_directory_alone_is_the_run_even_where_a_sweep_has_named_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    swept = [f"runs/credit.order={name}" for name in ("prob", "fixed")]
+    for name in swept:
+        (tmp_path / name).mkdir(parents=True)
+    assert report.options([*swept, "out=all.html"])[0] == swept
+    assert not repeated(swept)
+    assert evaluate.named(["runs/credit.order=prob", "seed=1"]) == ["run=runs/credit.order=prob", "seed=1"]
+    assert evaluate.named(["./runs", "absent", "run=runs"]) == ["run=./runs", "absent", "run=runs"]

@@ -51,7 +51,7 @@ def blocks(kind):
 
 def commands():
     """[command, words...] of the document's command lines."""
-    (lines,) = blocks("").values()
+    (lines,) = blocks("bash").values()
     return [line.removeprefix("python -m seca_jax.").split() for line in lines.splitlines()]
 
 

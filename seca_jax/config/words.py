@@ -59,7 +59,7 @@ def repeated(words: Iterable[str], several: Sequence[str] = ()) -> list[str]:
     last, again = {}, []
     for word in words:
         name, equals, _ = word.partition("=")
-        if equals and name in last and name not in (*several, *again):
+        if equals and name in last and name not in (*several, *again) and "/" not in name:  # a path is no key
             again.append(name)
         last[name] = word
     return [f"{name} is given more than once; {last[name]} counts" for name in again]

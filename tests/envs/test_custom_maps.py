@@ -177,7 +177,7 @@ def test_messages_of_scenarios_name_the_map():
         custom.checked(Scenario("x", (MARINE,), (99,)), "mine")
 
 
-def test_the_example_of_the_readme_is_a_map():
-    text = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+def test_the_example_of_the_documents_is_a_map():
+    text = (Path(__file__).resolve().parents[2] / "docs" / "maps.md").read_text()
     (example,) = re.findall(r"^```yaml\n# ambush\.yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     assert custom.parse(example, "ambush", "").enemies == (ZEALOT, ZERGLING)

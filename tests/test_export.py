@@ -95,7 +95,6 @@ def test_an_exported_policy_plays_where_seca_jax_is_not(shipped, tmp_path):
     ("algo", "words", "worth"),
     [
         ("seca", ["actor.shared=false", "actor.kind=mlp"], "probabilities"),
-        ("qmix", [], "q_values"),
         ("pqn_vdn", [], "q_values"),
     ],
 )

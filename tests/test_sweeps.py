@@ -54,7 +54,7 @@ def test_the_words_that_a_sweeps_agent_passes_are_a_run(monkeypatch):
 
 
 def test_a_trial_without_a_network_is_one_record_with_the_agents_id(tmp_path):
-    line = next(line for text in blocks("") for line in text.splitlines() if "WANDB_SWEEP_ID" in line)
+    line = next(line for text in blocks("bash") for line in text.splitlines() if "WANDB_SWEEP_ID" in line)
     words = shlex.split(line)
     variables = dict(word.split("=", 1) for word in words if word.startswith("WANDB_"))
     words = [word for word in words[words.index("seca_jax.train") + 1 :] if "total_steps" not in word]
@@ -100,7 +100,7 @@ def test_the_study_finds_its_best_trial_and_prunes(stubbed, tmp_path, monkeypatc
 
 
 def test_the_documents_rates_train_together(stubbed, tmp_path, capsys):
-    text = next(text for text in blocks("") if "runs/rates" in text)
+    text = next(text for text in blocks("bash") if "runs/rates" in text)
     words = shlex.split(text.splitlines()[0])[3:]
     words = [*words[:-1], *SMALL, "wandb.mode=disabled", "--together", f"out={tmp_path}"]
     assert train.main(words) == 0

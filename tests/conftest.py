@@ -19,7 +19,8 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 # Every compiler thread's own heap keeps what it once had; workers and subprocesses are started with one
 os.environ.setdefault("MALLOC_ARENA_MAX", "1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+# Without an empty part, which would stand for the working directory
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 
 
 @pytest.fixture(autouse=True, scope="module")

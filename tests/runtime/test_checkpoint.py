@@ -303,6 +303,7 @@ def test_resume_refuses_a_run_all_of_whose_checkpoints_are_damaged(finished, tmp
     words = [sys.executable, stub.__file__, f"resume={run}"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.count("\n") == 2, done.stderr
     warning, error = done.stderr.splitlines()
     assert warning.startswith(f"warning: checkpoint {run / 'checkpoints' / '400'} is damaged")
     assert error.startswith(f"error: checkpoint {run / 'checkpoints' / '200'} is damaged")

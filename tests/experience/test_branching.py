@@ -182,6 +182,7 @@ def test_a_battle_depends_on_its_branch_and_not_on_its_place(battles, monkeypatc
 def test_battles_are_those_of_a_plain_loop(battles):
     """Two coalitions of one branch, replayed one battle at a time, step by step, with the branch's keys."""
     env, act, params, moments = battles
+    decide, step = jax.jit(act, static_argnums=5), jax.jit(env.step)
     key, branches = jax.random.key(3), 2
     played = branching.branch_out(env, act, params, moments, masks(4), key, branches, gamma=GAMMA)
     draw_key, play_key = jax.random.split(key)
@@ -194,12 +195,12 @@ def test_battles_are_those_of_a_plain_loop(battles):
         while not ended:
             act_key, step_key = jax.random.split(jax.random.fold_in(own, age))
             view = env.view(state)
-            action, carry = act(params, carry, view.obs, view.avail, act_key, False)
+            action, carry = decide(params, carry, view.obs, view.avail, act_key, False)
             if age == 0:
                 taken = [bool(coalition >> a & 1) for a in range(env.num_agents)]
                 action = jnp.where(jnp.array(taken), moments.action[moment], drawn[moment, branch])[None]
                 carry = carry.replace(last_action=action)
-            state, outcome = env.step(step_key[None], state, action)
+            state, outcome = step(step_key[None], state, action)
             total += GAMMA**age * float(outcome.reward[0])
             ended = bool(outcome.terminated[0] | outcome.truncated[0])
             age += 1

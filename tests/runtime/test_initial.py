@@ -5,6 +5,9 @@ import numpy as np
 import pytest
 
 import seca_jax
+from seca_jax.config import compose
+from seca_jax.config.words import given
+from seca_jax.runtime import session
 from seca_jax.runtime.initial import leaves
 
 TINY = {
@@ -15,8 +18,12 @@ TINY = {
 
 
 def first_parameters(**keywords):
-    """The parameters that training starts with: it is stopped before its first update."""
-    return seca_jax.train(TINY, callback=lambda step, metrics: True, **keywords).params
+    """The parameters that training starts with."""
+    config = compose.compose(given({**TINY, **keywords}))
+    devices, _, _ = session.prepare(config)
+    program = session.program_of(config, devices)
+    start = session.start_of(config, program.abstract) or (lambda state: state)
+    return start(program.fetch(program.init()[0])).params
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +41,8 @@ def test_all_or_parts_of_the_parameters_are_taken(run):
 
 
 def test_more_seeds_begin_with_the_first_again(run):
-    found = first_parameters(map="matrix", seeds=3, init=run.out)
+    stopped = seca_jax.train(TINY, map="matrix", seeds=3, init=run.out, callback=lambda step, metrics: True)
+    found = stopped.params  # before the first update
     for name, value in leaves(found).items():
         np.testing.assert_array_equal(value, leaves(run.params)[name][[0, 1, 0]], err_msg=name)
 

@@ -16,7 +16,7 @@ from figures import FIGURES, SCALES, Panel, Run, asked, each_once, looks, scaled
 from seca_jax import report
 from seca_jax.config import commands
 from seca_jax.config.check import ConfigError, one_of
-from seca_jax.evaluate import writable
+from seca_jax.runs import writable
 from seca_jax.show import style
 from seca_jax.show.page import render as pages
 from seca_jax.show.page import run as run_page

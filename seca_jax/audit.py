@@ -23,7 +23,6 @@ from seca_jax.config.check import ConfigError
 from seca_jax.config.schema import key
 from seca_jax.config.words import options as checked_options
 from seca_jax.credit import names
-from seca_jax.evaluate import named, output
 
 FILES = {"json": runs.AUDIT, "plot": runs.AUDIT_FIGURE}  # in the run's directory
 PARTS = ".parts"  # ending of the directory beside the numbers that keeps what has been played until all is
@@ -59,7 +58,7 @@ def options(words: list[str]) -> Options:
     Raises:
         ConfigError: one line, saying what is wrong and what would be right.
     """
-    chosen: Options = checked_options(named(words), Options)
+    chosen: Options = checked_options(runs.named(words), Options)
     if not chosen.run:
         raise ConfigError("run=<directory> is required: which run to examine; --help lists all keys")
     if chosen.seed and not chosen.seed.isdigit():
@@ -310,7 +309,7 @@ def unit_names(env: Any, there: Any) -> Any:
 def run(chosen: Options) -> None:
     """Measure, write the files and print; raises ConfigError on bad input."""
     loaded = load(chosen)
-    outputs = {name: output(getattr(chosen, name), chosen.run, file) for name, file in FILES.items()}
+    outputs = {name: runs.output(getattr(chosen, name), chosen.run, file) for name, file in FILES.items()}
     config, _, _, seed, step, _ = loaded
     directory = (outputs["json"] or Path(chosen.run) / runs.AUDIT).with_suffix(PARTS)
 

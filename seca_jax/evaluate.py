@@ -10,8 +10,6 @@ if __name__ == "__main__":
     door.quietly()
 
 import json
-import os
-import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,24 +52,13 @@ class Options:
     device: str = key("auto", "auto, cpu, gpu or tpu", choices=("auto", "cpu", "gpu", "tpu"))
 
 
-def named(words: list[str]) -> list[str]:
-    """The words, a bare directory or ``pretrained:<map>`` among them read as ``run=<directory>``."""
-
-    def bare(word: str) -> bool:
-        # A sweep's directories have = in their names, too
-        directory = os.path.isdir(word) and not re.match(r"[\w.]+=", word)
-        return directory or ("=" not in word and word.startswith(runs.SHIPPED))
-
-    return [f"run={word}" if bare(word) else word for word in words]
-
-
 def options(words: list[str]) -> Options:
     """Checked options from ``key=value`` words.
 
     Raises:
         ConfigError: one line, saying what is wrong and what would be right.
     """
-    chosen: Options = checked_options(named(words), Options)
+    chosen: Options = checked_options(runs.named(words), Options)
     if not chosen.run:
         raise ConfigError("run=<directory> is required: which run to evaluate; --help lists all keys")
     for name, suffixes in SUFFIXES.items():
@@ -83,28 +70,6 @@ def options(words: list[str]) -> Options:
     if chosen.seed != "best" and not chosen.seed.isdigit():
         raise ConfigError(f"seed={chosen.seed}: must be a seed of the run, or best")
     return chosen
-
-
-def output(given: str, run: str, name: str) -> Path | None:
-    """Where an output goes, None for ``none``; raises ConfigError where it cannot be written."""
-    return None if given == "none" else writable(given, run, name)
-
-
-def writable(given: str, run: str, name: str) -> Path:
-    """The file ``given``, or else ``name`` in the run's directory; raises ConfigError unless it can be.
-
-    Of a policy that ships with the package it is a file in the working directory, ``2s3z-<name>``.
-    """
-    shipped = run.startswith(runs.SHIPPED)  # nobody's own files go into the package
-    path = Path(f"{runs.place(run).name}-{name}" if shipped else Path(run) / name)
-    path = Path(given) if given else path
-    if path.is_dir():
-        raise ConfigError(f"{path}: is a directory; give a file")
-    if not path.parent.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise ConfigError(
-            f"{path}: cannot be written there; give a file in a directory that exists and is writable"
-        )
-    return path
 
 
 def special(chosen: Options, own_map: str) -> str:
@@ -375,7 +340,7 @@ def run(chosen: Options, say: Callable[[Any], None] = lambda _: None) -> dict[st
     config, env, learner, step, params = load(chosen)
     tag = special(chosen, config.map)
     outputs = {
-        name: output(getattr(chosen, name), chosen.run, Path(file).stem + tag + Path(file).suffix)
+        name: runs.output(getattr(chosen, name), chosen.run, Path(file).stem + tag + Path(file).suffix)
         for name, file in FILES.items()
     }
 

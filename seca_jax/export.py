@@ -18,7 +18,6 @@ from seca_jax.config import commands
 from seca_jax.config.check import ConfigError
 from seca_jax.config.schema import Config, key, replace
 from seca_jax.config.words import options as checked_options
-from seca_jax.evaluate import named
 
 HOME = "export"  # in the run's directory
 
@@ -39,7 +38,7 @@ def options(words: list[str]) -> Options:
     Raises:
         ConfigError: one line, saying what is wrong and what would be right.
     """
-    chosen: Options = checked_options(named(words), Options)
+    chosen: Options = checked_options(runs.named(words), Options)
     if not chosen.run:
         raise ConfigError("run=<directory> is required: whose policy to export; --help lists all keys")
     if chosen.step not in ("", "best") and not chosen.step.isdigit():

@@ -22,7 +22,6 @@ from seca_jax.config import commands
 from seca_jax.config.check import ConfigError
 from seca_jax.config.schema import key
 from seca_jax.config.words import parse
-from seca_jax.evaluate import named, writable
 from seca_jax.show import marl_eval
 from seca_jax.show.page import compare, pool
 from seca_jax.show.page import run as run_page
@@ -56,7 +55,7 @@ def options(words: list[str]) -> tuple[list[str], Options]:
     Raises:
         ConfigError: one line, saying what is wrong and what would be right.
     """
-    words = named(words)
+    words = runs.named(words)
     chosen = Options(**parse(words, Options))
     # The one key that may be given again
     places = [parse([word], Options)["run"] for word in words if word.startswith("run=")]
@@ -109,11 +108,11 @@ def make(words: list[str]) -> None:
     found = [run_page.read(place) for place in places]
     joined = [pool.pool(found)] if chosen.pool and len(found) > 1 else found
     if chosen.json:
-        numbers = writable(chosen.json, places[0], "")
+        numbers = runs.writable(chosen.json, places[0], "")
         runs.write_atomically(numbers, json.dumps(marl_eval.raw(found), indent=1) + "\n")
         print(f"numbers: {numbers}")
     if chosen.out or not chosen.json:
-        path = writable(chosen.out, places[0], runs.REPORT)
+        path = runs.writable(chosen.out, places[0], runs.REPORT)
         write(path, page(joined, chosen.title))
 
 

@@ -8,6 +8,7 @@ import contextlib
 import importlib
 import json
 import os
+import re
 import socket
 import time
 from pathlib import Path
@@ -229,3 +230,36 @@ def _remove_empty(places: list[Path]) -> None:
             place.rmdir()
         except OSError:
             return
+
+
+def named(words: list[str]) -> list[str]:
+    """The words, a bare directory or ``pretrained:<map>`` among them read as ``run=<directory>``."""
+
+    def bare(word: str) -> bool:
+        # A sweep's directories have = in their names, too
+        directory = os.path.isdir(word) and not re.match(r"[\w.]+=", word)
+        return directory or ("=" not in word and word.startswith(SHIPPED))
+
+    return [f"run={word}" if bare(word) else word for word in words]
+
+
+def output(given: str, run: str, name: str) -> Path | None:
+    """Where an output goes, None for ``none``; raises ConfigError where it cannot be written."""
+    return None if given == "none" else writable(given, run, name)
+
+
+def writable(given: str, run: str, name: str) -> Path:
+    """The file ``given``, or else ``name`` in the run's directory; raises ConfigError unless it can be.
+
+    Of a policy that ships with the package it is a file in the working directory, ``2s3z-<name>``.
+    """
+    shipped = run.startswith(SHIPPED)  # nobody's own files go into the package
+    path = Path(f"{place(run).name}-{name}" if shipped else Path(run) / name)
+    path = Path(given) if given else path
+    if path.is_dir():
+        raise ConfigError(f"{path}: is a directory; give a file")
+    if not path.parent.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ConfigError(
+            f"{path}: cannot be written there; give a file in a directory that exists and is writable"
+        )
+    return path

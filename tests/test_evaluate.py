@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seca_jax import algos, evaluate, report, train
+from seca_jax import algos, evaluate, report, runs, train
 from seca_jax.config import compose
 from seca_jax.config.schema import Config, CreditConfig
 from seca_jax.config.words import repeated
@@ -235,5 +235,5 @@ def test_a_directory_alone_is_the_run_even_where_a_sweep_has_named_it(tmp_path, 
         (tmp_path / name).mkdir(parents=True)
     assert report.options([*swept, "out=all.html"])[0] == swept
     assert not repeated(swept)
-    assert evaluate.named(["runs/credit.order=prob", "seed=1"]) == ["run=runs/credit.order=prob", "seed=1"]
-    assert evaluate.named(["./runs", "absent", "run=runs"]) == ["run=./runs", "absent", "run=runs"]
+    assert runs.named(["runs/credit.order=prob", "seed=1"]) == ["run=runs/credit.order=prob", "seed=1"]
+    assert runs.named(["./runs", "absent", "run=runs"]) == ["run=./runs", "absent", "run=runs"]

@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import seca_jax
-from seca_jax import algos, envs, evaluate, export, report, train
+from seca_jax import algos, envs, evaluate, export, report, runs, train
 from seca_jax.config import compose
 from seca_jax.runtime import artefact, policies
 
@@ -146,8 +146,8 @@ def test_what_ships_wins_its_battles(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert seca_jax.evaluate("pretrained:2s3z", episodes=16)["median_win_rate"] >= 0.9
     # Nobody's files go into the package
-    assert evaluate.output("", "pretrained:2s3z", "battle.gif") == Path("2s3z-battle.gif")
-    assert evaluate.output("mine.gif", "pretrained:2s3z", "battle.gif") == Path("mine.gif")
+    assert runs.output("", "pretrained:2s3z", "battle.gif") == Path("2s3z-battle.gif")
+    assert runs.output("mine.gif", "pretrained:2s3z", "battle.gif") == Path("mine.gif")
 
 
 def test_what_ships_is_small_and_names_nobodys_directories():

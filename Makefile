@@ -1,5 +1,5 @@
 # make train   creates .venv, installs, trains a small map and leaves a learning curve
-# make test    runs the tests in the same environment, WORKERS=2 processes side by side (a GiB of memory each)
+# make test    runs the tests in the same environment, WORKERS=2 processes side by side (3.2 GiB of memory in all)
 # make check   formatting, lint, types, then the tests: what continuous integration runs
 # make format  writes what check would ask for, as far as a tool can
 # make docs    builds the documents as a site into site/, where a broken link is an error

@@ -43,7 +43,7 @@ class Options:
     orders: str = key(
         "",
         f"credit orders to examine, with commas: {names.ALLOWED}, or {RANDOM}; "
-        "empty: ig-episode,prob,fixed,random, or those of them that the learner's critic can tell",
+        "empty: the run's own and ig-episode,prob,fixed,random, or those of them that the critic can tell",
     )
     seed: str = key("", "seed of the run to examine, a number; empty: the first")
     episode_seed: int = key(12345, "seed of the episodes; another number, other moments", low=0)
@@ -80,10 +80,14 @@ def by_contribution(name: str) -> bool:
         raise ConfigError(f"orders={name}: {error}, or {RANDOM}") from None
 
 
-def orders(chosen: Options, algo: str, along_path: bool) -> list[str]:
-    """The orders to examine; raises ConfigError where the learner cannot tell one that was asked for."""
+def orders(chosen: Options, algo: str, along_path: bool, own: str = "ig-episode") -> list[str]:
+    """The orders to examine, unless given the run's ``own`` first.
+
+    Raises:
+        ConfigError: the learner cannot tell one that was asked for.
+    """
     given = [name.strip() for name in chosen.orders.split(",") if name.strip()]
-    wanted = list(dict.fromkeys(given or ["ig-episode", "prob", "fixed", RANDOM]))
+    wanted = list(dict.fromkeys(given or [own, "ig-episode", "prob", "fixed", RANDOM]))
     untold = [name for name in wanted if by_contribution(name) and not along_path]
     if given and untold:
         raise ConfigError(
@@ -244,7 +248,7 @@ def measure(
 
     config, env, learner, seed, step, params = loaded
     opinion = claims.opinion(config, env)
-    wanted = orders(chosen, config.algo, opinion.along_path)
+    wanted = orders(chosen, config.algo, opinion.along_path, config.credit.order)
     live_key, order_key = jax.random.split(jax.random.fold_in(jax.random.key(chosen.episode_seed), 1))
     number = episodes(env, learner, params, chosen.states)
 

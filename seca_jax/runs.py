@@ -117,7 +117,9 @@ def check_vacant(run_dir: str | os.PathLike) -> None:
     """Raises ConfigError if a new run cannot start in ``run_dir``. Writes nothing."""
     run_dir = Path(run_dir)
     if (run_dir / CONFIG).exists():
-        raise ConfigError(f"out={run_dir}: holds a run already; resume={run_dir} continues it")
+        raise ConfigError(
+            f"out={run_dir}: holds a run already; resume={run_dir} continues it, or give another out="
+        )
     # What a process leaves that was killed before its run had begun is nobody's
     if run_dir.is_dir() and {path.name for path in run_dir.iterdir()} - {LOCK, f"{CONFIG}.tmp"}:
         raise ConfigError(f"out={run_dir}: is not empty; give a new directory")

@@ -147,9 +147,13 @@ def train(jobs: Sequence[Job], argv: Sequence[str]) -> int:
         ConfigError: a single run cannot start, or one of several cannot be prepared.
     """
     from seca_jax.runtime import session  # not above: --help and bad input must not wait for JAX
+    from seca_jax.runtime.devices import configure
 
     if len(jobs) == 1 and not jobs[0].swept:
         return session.run(jobs[0].config, argv).status
+    # The number of devices is settled with the first of them, and must do for all
+    seeds = [job.config.seeds for job in jobs]
+    configure(jobs[0].config.device, sum(seeds) if TOGETHER in argv else max(seeds))
     for job in jobs:  # what cannot run is better known before the first has run for hours
         if settled(job) is not None:
             session.prepare(job.config)

@@ -132,6 +132,7 @@ def test_settings_may_be_a_file(tmp_path):
 
 
 def test_a_registered_order_orders():
+    import jax
     import jax.numpy as jnp
     import numpy as np
 
@@ -150,6 +151,12 @@ def test_a_registered_order_orders():
     with pytest.raises(
         ConfigError, match=r"^credit.order=mine: register_order made float32\[2, 3, 4\], not the"
     ):
+        order.named("mine", policy, policy, lambda length: policy)
+    extensions.register_order("mine", lambda policy, *_: jnp.zeros(policy.shape[:-1], int), replace=True)
+    with pytest.raises(ConfigError, match=r"^credit.order=mine: register_order did not return every agent"):
+        jax.jit(lambda: order.named("mine", policy, policy, lambda length: policy))()
+    extensions.register_order("mine", lambda p, action, contribution: jnp.argsort(contribution), replace=True)
+    with pytest.raises(ConfigError, match=r"^credit.order=mine: register_order failed \(TypeError: "):
         order.named("mine", policy, policy, lambda length: policy)
 
 

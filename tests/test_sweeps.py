@@ -11,7 +11,7 @@ import pytest
 import stub
 import yaml
 
-from seca_jax import train
+from seca_jax import report, train
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "sweeps.md"
 SMALL = [
@@ -105,6 +105,8 @@ def test_the_documents_rates_train_together(stubbed, tmp_path, capsys):
     words = [*words[:-1], *SMALL, "wandb.mode=disabled", "--together", f"out={tmp_path}"]
     assert train.main(words) == 0
     assert "3 runs of seca on 2s3z side by side, 9 seeds in all" in capsys.readouterr().out
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        f"actor.lr={r}" for r in ("1e-3", "2e-3", "5e-4")
-    ]
+    names = [f"actor.lr={rate}" for rate in ("1e-3", "2e-3", "5e-4")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    places, out = shlex.split(text.splitlines()[1])[3:]
+    assert places == "runs/rates/*"  # which the shell expands
+    assert report.main([*(str(tmp_path / name) for name in names), f"out={tmp_path / out[4:]}"]) == 0

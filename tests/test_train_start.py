@@ -77,7 +77,9 @@ def test_a_directory_in_use_is_refused(refused, tmp_path):
     (tmp_path / "used" / "notes.txt").write_text("mine")
     assert refused("out=used") == "out=used: is not empty; give a new directory"
     (tmp_path / "used" / "config.yaml").write_text("")
-    assert refused("out=used") == "out=used: holds a run already; resume=used continues it"
+    assert (
+        refused("out=used") == "out=used: holds a run already; resume=used continues it, or give another out="
+    )
 
 
 def test_help_lists_every_key_quickly():

@@ -110,5 +110,6 @@ def check(config: Config) -> None:
         )
     if update is not None and config.total_steps < update:
         raise ConfigError(
-            f"total_steps={config.total_steps}: less than one update, num_envs*window={update} steps"
+            f"total_steps={config.total_steps}: less than one update, num_envs*window={update} steps; "
+            "give more, or fewer num_envs"
         )

@@ -202,7 +202,10 @@ def resumed(values: dict[str, Any]) -> Config:
             raise ConfigError(f"total_steps={value}: a resumed run can only be made longer than {stored}")
         fixed = name not in FREE_ON_RESUME and name not in ("out", "resume", "total_steps")
         if fixed and value != stored:
-            raise ConfigError(f"{name}={value}: the run in {run_dir} has {name}={stored}; leave the key out")
+            raise ConfigError(
+                f"{name}={value}: the run in {run_dir} has {name}={stored}; "
+                f"leave the key out, or train anew from it with init={run_dir}"
+            )
         if not fixed:
             config = replace(config, name, value)
     check(config)

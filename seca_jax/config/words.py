@@ -96,6 +96,8 @@ def misspelt(words: Sequence[str], schema: type) -> str:
         elif custom.is_file(word):
             hint = f", as in map={word}"
     elif "run" in kinds:
+        if "/" in word or Path(word).exists():
+            return f"{word}: no run there (config.yaml is missing); give a run's directory"
         hint = f", as in run={word}"
     return f"{word}: expected key=value{hint}; --help lists all keys"
 

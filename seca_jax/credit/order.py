@@ -3,10 +3,11 @@
 Ties keep the agents' own numbering, so that an order is a function of its inputs alone.
 """
 
-from typing import Callable
+from typing import Any, Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from seca_jax import extensions
 from seca_jax.config.errors import ConfigError
@@ -117,16 +118,38 @@ def brought(
     """The order that another package's function makes; arguments as :func:`named`'s.
 
     Raises:
-        ConfigError: it cannot be loaded, or makes no [..., N] whole numbers.
+        ConfigError: it cannot be loaded, fails, or does not return every agent once, [..., N].
     """
-    found = extensions.load("order", name)(policy, action, contribution)
-    if not isinstance(found, jax.Array):
-        told = type(found).__name__
-    elif found.shape == policy.shape[:-1] and jnp.issubdtype(found.dtype, jnp.integer):
-        return found
-    else:
-        told = f"{found.dtype}{list(found.shape)}"
-    raise ConfigError(
-        f"credit.order={name}: {extensions.origin('order', name)} made {told}, "
-        f"not the agents' numbers, int32{list(policy.shape[:-1])}"
-    )
+    function, whose = extensions.load("order", name), extensions.origin("order", name)
+
+    def made(*given: Any) -> jax.Array:
+        try:
+            found = function(*given)
+        except Exception as error:  # whatever another package's function can raise
+            detail = " ".join(str(error).split())[:200]
+            raise ConfigError(
+                f"credit.order={name}: {whose} failed ({type(error).__name__}: {detail})"
+            ) from error
+        if not isinstance(found, jax.Array):
+            told = type(found).__name__
+        elif found.shape == given[0].shape[:-1] and jnp.issubdtype(found.dtype, jnp.integer):
+            return found
+        else:
+            told = f"{found.dtype}{list(found.shape)}"
+        raise ConfigError(
+            f"credit.order={name}: {whose} made {told}, "
+            f"not the agents' numbers, int32{list(given[0].shape[:-1])}"
+        )
+
+    found = made(policy, action, contribution)
+    # What is traced cannot be looked at: a few steps that can be
+    with jax.ensure_compile_time_eval():
+        keys = jax.random.split(jax.random.key(0), 3)
+        shape = (2, 3, *policy.shape[-2:])
+        policies = jax.nn.softmax(jax.random.normal(keys[0], shape))
+        actions = jax.nn.one_hot(jax.random.randint(keys[1], shape[:-1], 0, shape[-1]), shape[-1])
+        tried = made(policies, actions, lambda length: jax.random.normal(keys[2], shape[:-1]))
+        numbers = np.sort(np.asarray(tried), axis=-1)
+        if (numbers != np.arange(shape[-2])).any():
+            raise ConfigError(f"credit.order={name}: {whose} did not return every agent once")
+    return found

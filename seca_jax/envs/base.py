@@ -78,6 +78,15 @@ def check(env: Any) -> None:
         after, brought = jax.eval_shape(env.step, key, state, action)
         _same("view", jax.eval_shape(env.view, state), view)
         _same("step: the state after", after, state)
+        keys = jax.eval_shape(lambda key, b=b: jax.random.split(key, b), key)
+        try:
+            jax.eval_shape(env.step, keys, state, action)
+        except (TypeError, ValueError) as error:
+            detail = " ".join(str(error).split())[:120]
+            raise ValueError(
+                f"step: must take one key, or [B] of them as audits give it ({detail}); "
+                "seca_jax.envs.base.draw draws from either"
+            ) from None
         _same("step: the outcome", brought, outcome)
         _same("restart", jax.eval_shape(env.restart, key, state, flag), state)
         _same("select", jax.eval_shape(env.select, flag, state, state), state)

@@ -194,6 +194,8 @@ def _train(configs: Sequence[Config], labels: Sequence[str], argv: Sequence[str]
         for tracker in member.equipment.trackers:
             tracker.close(interrupt.EXIT_INTERRUPTED if bystander else ending.status)
         statuses.append(UNFINISHED if bystander else ending.status)
+        if ending.status == loop.EXIT_DONE:
+            terminal.say(f"done: {Path(member.config.out) / runs.CURVES}")
     return statuses
 
 

@@ -27,7 +27,7 @@ def limits(total: np.ndarray) -> tuple[float, float]:
     """What the vertical axis of :func:`so_far` spans: 0 and all agents, but for those that dwarf the rest.
 
     An agent that loses, dying, many times what the others ever gain would make their curves one line; the
-    axis leaves it out, for at most half of the agents.
+    axis leaves it out, for at most half of the agents, and never one of two.
 
     Args:
         total: [T + 1, N].
@@ -38,7 +38,7 @@ def limits(total: np.ndarray) -> tuple[float, float]:
     def span(agents: list[int]) -> float:
         return float(high[agents].max() - low[agents].min())
 
-    while len(kept) > (total.shape[1] + 1) // 2:
+    while len(kept) > max((total.shape[1] + 1) // 2, 2):
         rest = min(([a for a in kept if a != out] for out in kept), key=span)
         if not 0 < SQUEEZED * span(rest) < span(kept):
             break

@@ -122,7 +122,10 @@ def test_good_orders_are_not(order):
 
 def test_a_run_needs_one_update(refused):
     complaint = refused("num_envs=32", "window=32", "total_steps=1000")
-    assert complaint == "total_steps=1000: less than one update, num_envs*window=1024 steps"
+    assert (
+        complaint
+        == "total_steps=1000: less than one update, num_envs*window=1024 steps; give more, or fewer num_envs"
+    )
 
 
 def test_whole_episodes_need_one_episode_of_each_environment(refused):

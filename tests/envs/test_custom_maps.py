@@ -81,7 +81,9 @@ def test_a_run_keeps_the_map_and_not_the_file(written, tmp_path):
     same = written(FULL)
     assert compose.resumed({"resume": str(tmp_path), "map": same}).map == "mine"
     other = written(FULL.replace("80", "81"))
-    with pytest.raises(ConfigError, match=r"^env.scenario=.*: the run in .* leave the key out$"):
+    with pytest.raises(
+        ConfigError, match=r"^env.scenario=.*: the run in .* leave the key out, or train anew .*$"
+    ):
         compose.resumed({"resume": str(tmp_path), "map": other})
 
 

@@ -215,7 +215,10 @@ def test_resume_refuses_another_map_algo_or_config(run, capsys):
     before = files(run)
     for word, stored in [("map=2s3z", "3m"), ("preset=paper", "default"), ("num_envs=8", 4), ("seeds=3", 2)]:
         name = word.partition("=")[0]
-        expected = f"{word}: the run in {run} has {name}={stored}; leave the key out"
+        expected = (
+            f"{word}: the run in {run} has {name}={stored}; "
+            f"leave the key out, or train anew from it with init={run}"
+        )
         assert complaint(capsys, f"resume={run}", word) == expected
     expected = "total_steps=300: a resumed run can only be made longer than 400"
     assert complaint(capsys, f"resume={run}", "total_steps=300") == expected

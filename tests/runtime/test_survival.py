@@ -45,7 +45,7 @@ def test_of_many_starts_in_one_directory_one_trains(tmp_path, metrics, word):
         f"error: {word}={run}: {who} is training there; wait for its end or stop it\n"
         for who in ("another process", *(f"process {p} on {os.uname().nodename}" for p in pids(ends)))
     }
-    late = f"error: out={run}: holds a run already; resume={run} continues it\n"
+    late = f"error: out={run}: holds a run already; resume={run} continues it, or give another out=\n"
     for status, out, err in ends:
         assert status == 0 or (out == "" and (err in told or err == late))
     config, _ = compose.load(run)

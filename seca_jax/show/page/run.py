@@ -272,7 +272,9 @@ def final_evaluation(run: Run) -> tuple[Table | None, list[str]]:
     note = f"From the last evaluation of training, {episodes} whole greedy episodes of each seed. "
     notes = [note + (several if len(rows) > 1 else f"{seeds}.")]
     if runs.checkpoint_steps(run.path):
-        notes.append(f"python -m seca_jax.evaluate run={run.path} plays more and draws a battle.")
+        notes.append(
+            f"python -m seca_jax.evaluate run={run.path} plays more, and draws a battle where it can."
+        )
     return evaluation_table(document), notes
 
 

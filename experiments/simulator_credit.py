@@ -139,7 +139,6 @@ def make(config: Config, env: Environment) -> Learner:
     return phases.learner(parts, update)
 
 
-register_learner("simulator", make, SETTINGS)
-
 if __name__ == "__main__":
+    register_learner("simulator", make, SETTINGS)
     sys.exit(main(["algo=simulator", *sys.argv[1:]]))

@@ -26,7 +26,7 @@ TINY = {
 
 @pytest.fixture(scope="module")
 def parts():
-    config = compose.compose({"algo": "simulator", **TINY})
+    config = compose.compose({**TINY, **sim.SETTINGS["settings"], "critic.updates": 1})
     env = envs.make(config)
     return phases.assemble(config, sim.remembering(env), team_critic(config, env))
 

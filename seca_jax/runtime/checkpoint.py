@@ -88,6 +88,8 @@ def _hush() -> None:
             before(unraisable)
 
     sys.unraisablehook = hushed
+    # Of the reads that fail beside the first one asyncio says, when they are collected, that nobody asked
+    logging.getLogger("asyncio").addFilter(lambda record: "never retrieved" not in record.getMessage())
 
 
 def _manager(directory: Path, keep: int | None) -> Any:

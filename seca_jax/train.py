@@ -9,8 +9,9 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -159,24 +160,12 @@ def train(jobs: Sequence[Job], argv: Sequence[str]) -> int:
             session.prepare(job.config)
     if TOGETHER in argv:
         return train_together(jobs, argv)
-    worst = 0
-    for number, job in enumerate(jobs, start=1):
-        where = f"[{number}/{len(jobs)}] {job.config.out}"
-        # One failed run does not cost the rest of a sweep; an interrupt does
-        try:
-            config = settled(job)  # another process may have been here meanwhile
-            if config is None:
-                print(f"{where}: done already", flush=True)
-                continue
-            print(f"{where}: {'continuing' if config.resume else 'training'}", flush=True)
-            status = session.run(config, argv).status
-        except ConfigError as error:
-            print(f"error: {error}", file=sys.stderr)
-            status = 2
-        worst = max(worst, status)
-        if status == 130:
-            break
-    return worst
+
+    def attempt(number: int) -> int:
+        config = announced(jobs, number)
+        return 0 if config is None else session.run(config, argv).status
+
+    return worst_of(partial(attempt, number) for number in range(len(jobs)))
 
 
 def train_together(jobs: Sequence[Job], argv: Sequence[str]) -> int:
@@ -184,19 +173,31 @@ def train_together(jobs: Sequence[Job], argv: Sequence[str]) -> int:
     from seca_jax.runtime import together
 
     groups: dict[tuple, list[tuple[Config, str]]] = {}
-    for number, job in enumerate(jobs, start=1):
-        where = f"[{number}/{len(jobs)}] {job.config.out}"
-        config = settled(job)
-        if config is None:
-            print(f"{where}: done already", flush=True)
-            continue
-        print(f"{where}: {'continuing' if config.resume else 'training'}", flush=True)
-        groups.setdefault(together.kin(config), []).append((config, job.label))
+    for number, job in enumerate(jobs):
+        if (config := announced(jobs, number)) is not None:
+            groups.setdefault(together.kin(config), []).append((config, job.label))
+
+    def attempt(group: list[tuple[Config, str]]) -> int:
+        configs, labels = zip(*group, strict=True)
+        return max(together.run(configs, labels, argv))
+
+    return worst_of(partial(attempt, group) for group in groups.values())
+
+
+def announced(jobs: Sequence[Job], number: int) -> Config | None:
+    """What is to be trained for a job now, as :func:`settled` (another process may have been there); told."""
+    config = settled(jobs[number])
+    state = "done already" if config is None else "continuing" if config.resume else "training"
+    print(f"[{number + 1}/{len(jobs)}] {jobs[number].config.out}: {state}", flush=True)
+    return config
+
+
+def worst_of(attempts: Iterable[Callable[[], int]]) -> int:
+    """The highest exit status: one failed attempt does not cost the rest of a sweep; an interrupt does."""
     worst = 0
-    for group in groups.values():
+    for attempt in attempts:
         try:
-            configs, labels = zip(*group, strict=True)
-            status = max(together.run(configs, labels, argv))
+            status = attempt()
         except ConfigError as error:
             print(f"error: {error}", file=sys.stderr)
             status = 2

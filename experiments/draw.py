@@ -2,7 +2,8 @@
 
 For each figure and scale stored under experiments/results/ (<figure>-<scale>.zip, see store.py): .png, .md
 and .json (the format that marl-eval reads). Runs whose stored configuration is not what their command would
-give today are drawn all the same, and named on standard error and at the end of the .md.
+give today are drawn all the same, and named on standard error and at the end of the .md. Benchmarks'
+results (benchmark/*.json) become tables beside them.
 """
 
 import io
@@ -11,7 +12,7 @@ import sys
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import figures
 import numpy as np
@@ -235,8 +236,9 @@ def evaluations(place: Path, panels: Iterable[Panel]) -> list[list[str]]:
                 f"{own['win_rate']:.3f} ({own['ci95'][0]:.3f} to {own['ci95'][1]:.3f})"
                 for own in told["seeds"]
             ]
-            rows.append([task, name, str(told["episodes"]), ", ".join(seeds)])
-    return [["map", "run", "episodes a seed", "win rates (95 %)"], *rows] if rows else []
+            median = np.median([own["win_rate"] for own in told["seeds"]])
+            rows.append([task, name, str(told["episodes"]), f"{median:.3f}", ", ".join(seeds)])
+    return [["map", "run", "episodes a seed", "median", "win rates (95 %)"], *rows] if rows else []
 
 
 def redraw_one(name: str, scale: str, place: Path) -> None:
@@ -269,6 +271,36 @@ def redraw_one(name: str, scale: str, place: Path) -> None:
     print(target.with_suffix(".png"))
 
 
+def benchmark(document: dict[str, Any]) -> list[list[str]]:
+    """What python -m seca_jax.benchmark measured, as rows; where upstream was, core's rate over its rate."""
+    found = [
+        ["map", "what", "learner", "environments", "seeds", "steps/s", "MiB", "upstream, steps/s", "ratio"]
+    ]
+    upstream = {
+        (row["what"], row["map"], row["num_envs"]): row["steps_per_s"]
+        for row in document["rows"]
+        if row["backend"] == "upstream"
+    }
+    for row in document["rows"]:
+        if row["backend"] == "upstream":
+            continue
+        cells = [row["map"], row["what"], row["algo"] or "", str(row["num_envs"]), str(row["seeds"])]
+        cells += [f"{row['steps_per_s']:,.0f}", f"{row['peak_bytes'] / 2**20:,.1f}"]
+        other = upstream.get((row["what"], row["map"], row["num_envs"]))
+        cells += [f"{other:,.0f}", f"{row['steps_per_s'] / other:.1f}"] if other else ["", ""]
+        found.append(cells)
+    return found
+
+
+def redraw_benchmarks() -> None:
+    """The benchmarks' JSON as tables beside it; raises OSError."""
+    for path in sorted((RESULTS / "benchmark").glob("*.json")):
+        document = json.loads(path.read_text())
+        versions = ", ".join(f"{name} {version}" for name, version in document["versions"].items())
+        text = f"{document['device']}; {versions}\n\n{summary.markdown(benchmark(document))}\n"
+        path.with_suffix(".md").write_text(text)
+
+
 def redraw(words: list[str]) -> None:
     """Everything that is stored; raises ConfigError if there are words, OSError."""
     if words:
@@ -277,6 +309,7 @@ def redraw(words: list[str]) -> None:
         for scale in SCALES:
             with store.opened(RESULTS, name, scale) as place:
                 redraw_one(name, scale, place)
+    redraw_benchmarks()
 
 
 def main(words: list[str]) -> int:

@@ -14,6 +14,7 @@ import seca_jax
 from seca_jax import audit, evaluate, train
 
 REFERENCE = sorted((ROOT / "docs" / "reference").glob("*.md"))
+MEASURED = sorted((ROOT / "experiments").glob("*.md"))
 KINDS = {"bash", "python", "yaml", "toml", "diff", "bibtex", "text"}
 QUICK = ("how_seca_works.md",)  # pages whose examples compile next to nothing
 LINK = re.compile(r"\]\(([^()\s]+)\)")
@@ -31,7 +32,8 @@ def slugs(page):
 
 
 @pytest.mark.parametrize(
-    "page", named([*PAGES, *NOTEBOOKS, *REFERENCE, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"])
+    "page",
+    named([*PAGES, *NOTEBOOKS, *REFERENCE, *MEASURED, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]),
 )
 def test_every_link_leads_somewhere(page):
     for target in LINK.findall(page.read_text()):

@@ -23,7 +23,7 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[2]
 BESIDE = [
-    "experiments/README.md",
+    "experiments/*.md",
     "experiments/results/**/*.*",
     "seca_jax/envs/smax/README.md",
     "seca_jax/config/conf/README.md",

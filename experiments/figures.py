@@ -63,6 +63,23 @@ def _question(number: str, question: str) -> Panel:
     return _battle(own.map, runs, f"round {number}, {own.map}: {question}")
 
 
+LABELS = {
+    "seca": "SeCA",
+    "coma_newarchi": "COMA-newArchi",
+    "coma": "COMA",
+    "lica": "LICA",
+    "mappo": "MAPPO",
+    "ippo": "IPPO",
+    "sqddpg": "SQDDPG",
+    "vdn": "VDN",
+    "qmix": "QMIX",
+    "qtran": "QTRAN",
+    "qplex": "QPLEX",
+    "qpd": "QPD",
+    "pqn_vdn": "PQN-VDN",
+}
+ON_POLICY = ("seca", "coma_newarchi", "coma", "lica", "mappo", "ippo", "sqddpg")
+VALUE_BASED = ("vdn", "qmix", "qtran", "qplex", "qpd", "pqn_vdn")
 LEARNERS = (
     "seca",
     "coma_newarchi",
@@ -79,6 +96,15 @@ LEARNERS = (
     "qpd",
 )  # a colour each
 ADVANTAGES = {"seca": "SeCA", "coma_newarchi": "COMA-newArchi", "coma": "COMA"}
+
+
+def _side_by_side(map_name: str, what: str, names: tuple[str, ...]) -> Panel:
+    """Learners at one budget that the slowest can pay; SeCA is in every panel, to compare with."""
+    words = ("total_steps=300_000", "eval.interval=20_000", "log.interval=20_000", "eval.episodes=64")
+    runs = _algorithms(map_name, {name: LABELS[name] for name in names})
+    runs = tuple(run._replace(words=(*run.words, *words)) for run in runs)
+    return _battle(map_name, runs, f"{map_name}, {what}")
+
 
 FIGURES: dict[str, tuple[Panel, ...]] = {
     "figure2": (
@@ -104,7 +130,8 @@ FIGURES: dict[str, tuple[Panel, ...]] = {
         _battle(
             name,
             _algorithms(
-                name, {"seca": "SeCA", "coma": "COMA", "lica": "LICA", "qmix": "QMIX", "qtran": "QTRAN"}
+                name,
+                {name: LABELS[name] for name in ("seca", "coma", "lica", "qmix", "qtran", "mappo", "qplex")},
             ),
         )
         for name in MAPS
@@ -124,6 +151,14 @@ FIGURES: dict[str, tuple[Panel, ...]] = {
             "2s3z",
             _budgeted("2s3z", 1_000_000, {"seca": "SeCA", "coma_newarchi": "COMA-newArchi", "lica": "LICA"}),
         ),
+    ),
+    "learners": tuple(
+        panel
+        for name in ("2s3z", "3s_vs_5z")
+        for panel in (
+            _side_by_side(name, "on-policy", ON_POLICY),
+            _side_by_side(name, "value-based", ("seca", *VALUE_BASED)),
+        )
     ),
     "maps": (
         _battle("3m", _budgeted("3m", 10_000_000, {"seca": "SeCA"})),

@@ -42,6 +42,7 @@ class Critic(NamedTuple):
             critics but the dueling one sees the policy.
         surprise_lam: lambda of the surprises that it is fitted to, None where there are none.
         floats: size of what ``apply`` computes for one row of a batch.
+        fit_floats: of what ``errors`` and ``value`` compute for it; None: the same.
     """
 
     init: Callable[[jax.Array], Any]
@@ -53,10 +54,12 @@ class Critic(NamedTuple):
         lambda f, policy, action, targets: jnp.square(f(action) - targets.values)
     )
     surprise_lam: float | None = None
+    fit_floats: int | None = None
 
-    def chunks(self, mask: jax.Array) -> int:
-        """In how many chunks to work on a batch whose mask is [T, B]."""
-        return num_chunks(mask.shape[0], mask.shape[1] * self.floats)
+    def chunks(self, mask: jax.Array, fit: bool = False) -> int:
+        """In how many chunks to work on a batch whose mask is [T, B]; ``fit``: by errors and value alone."""
+        floats = self.fit_floats if fit and self.fit_floats else self.floats
+        return num_chunks(mask.shape[0], mask.shape[1] * floats)
 
 
 def team_critic(config: Config, env: Environment) -> Critic:
@@ -82,20 +85,27 @@ def dueling(config: Config, env: Environment) -> Critic:
 
     def errors(f: DuelingHead, policy: jax.Array | None, action: jax.Array, targets: Targets) -> jax.Array:
         assert policy is not None and targets.surprise is not None
-        expected, changed = f.advantage(policy), f.advantage(action)
+        expected, changed = f.advantage.once(policy), f.advantage.once(action)
         return (
             jnp.square(f.value - targets.values)
             + jnp.square(changed - expected - targets.surprise)
             + jnp.square(expected)
         )
 
-    critic = of_state(network, config, env)
+    critic = of_state(network, config, env)._replace(
+        fit_floats=2 * hypernetwork.hypernet_hidden * hypernetwork.mixing
+    )
     return critic._replace(value=lambda f, v: f.value, errors=errors, surprise_lam=config.critic.surprise_lam)
 
 
 def joint(config: Config, env: Environment) -> Critic:
     """SeCA's critic f_phi(s; v) of Figure 3(a)."""
-    return of_state(make_hypernetwork(config.critic, env.num_agents, env.num_actions), config, env)
+    network = make_hypernetwork(config.critic, env.num_agents, env.num_actions)
+    return of_state(network, config, env)._replace(
+        value=lambda f, v: f.once(v),
+        errors=lambda f, policy, action, targets: jnp.square(f.once(action) - targets.values),
+        fit_floats=network.hypernet_hidden * network.mixing,
+    )
 
 
 def of_state(network: nn.Module, config: Config, env: Environment) -> Critic:
@@ -138,7 +148,7 @@ def targets(
     value = in_chunks(
         lambda part: critic.value(critic.apply(params, part[0]), part[1]),
         (inputs, action),
-        critic.chunks(rollout.mask),
+        critic.chunks(rollout.mask, fit=True),
     )
     tail_inputs = critic.inputs(rollout.tail, rollout.tail_carry.last_action)
     tail_value = critic.value(critic.apply(params, tail_inputs), tail_policy)
@@ -192,7 +202,7 @@ def fit(
 
         *_, goal, mask = part
         nothing = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
-        total, _ = jax.lax.scan(add, nothing, cut(part, critic.chunks(mask)))
+        total, _ = jax.lax.scan(add, nothing, cut(part, critic.chunks(mask, fit=True)))
         counted = jnp.sum(mask) * (goal.values.size // mask.size)
         loss, gradient = jax.tree.map(lambda x: x / jnp.maximum(counted, 1), total)
         params, opt = descend(tx, gradient, opt, params, lr)

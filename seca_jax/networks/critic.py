@@ -14,7 +14,8 @@ from seca_jax.config.schema import CriticConfig
 class CriticHead:
     """f_phi at given states: the weights of its mixing network, and the network itself.
 
-    Computing ``w1`` is what a critic evaluation costs; all vectors v at one state share it.
+    For many v at a state, call it: they share ``w1``, which is what an evaluation costs. For one v, as when
+    the critic is fitted, :meth:`once` is cheaper: ``w1``, N A M numbers a state, is then never made.
     """
 
     w1: jax.Array  # [..., N * A, M], the part of the first layer that depends on the state
@@ -22,12 +23,30 @@ class CriticHead:
     b1: jax.Array  # [..., M]
     w2: jax.Array  # [..., M]
     b2: jax.Array  # [...]
+    features: jax.Array  # [..., H], what w1 is linear in
+    kernel: jax.Array  # [H, N * A, M], and how
 
     def __call__(self, v: jax.Array) -> jax.Array:
         """f(s; v) = relu(flatten(v) (w1 + w1_fixed) + b1) . w2 + b2. v [..., N, A] -> [...]."""
         flat = v.reshape(*v.shape[:-2], v.shape[-2] * v.shape[-1])  # not -1: a path may have no segment
         # Adding w1_fixed to w1 first would cost a pass over the largest array there is.
-        hidden = jnp.einsum("...i,...im->...m", flat, self.w1) + flat @ self.w1_fixed + self.b1
+        return self._out(jnp.einsum("...i,...im->...m", flat, self.w1) + flat @ self.w1_fixed + self.b1)
+
+    def once(self, v: jax.Array) -> jax.Array:
+        """The same number for one v a state, its products in another order. v [..., N, A] -> [...].
+
+        sum_i v_i sum_h x_h K_him = sum_h x_h (sum_i v_i K_him): the inner sum is one large product over the
+        batch, H M numbers a state, and its gradient needs none with respect to w1.
+        """
+        flat = v.reshape(*v.shape[:-2], v.shape[-2] * v.shape[-1])
+        width, inputs, mixing = self.kernel.shape
+        by_feature = flat @ self.kernel.swapaxes(0, 1).reshape(inputs, width * mixing)
+        by_feature = by_feature.reshape(*flat.shape[:-1], width, mixing)
+        mixed = jnp.sum(self.features[..., None] * by_feature, axis=-2)
+        return self._out(mixed + flat @ self.w1_fixed + self.b1)
+
+    def _out(self, hidden: jax.Array) -> jax.Array:
+        """relu(hidden) . w2 + b2. [..., M] -> [...]."""
         return jnp.sum(jax.nn.relu(hidden) * self.w2, axis=-1) + self.b2
 
 
@@ -46,9 +65,14 @@ class Hypernetwork(nn.Module):
         ends = [self.hypernet_hidden + i * self.mixing for i in range(3)]
         first = nn.Dense(self.hypernet_hidden + 3 * self.mixing, name="first")(state)
         h1, h2, h3, b1 = jnp.split(first, ends, axis=-1)
-        w1 = nn.Dense(self.inputs * self.mixing, use_bias=False, name="w1")(nn.relu(h1))
+        features = nn.relu(h1)
+        dense = nn.Dense(self.inputs * self.mixing, use_bias=False, name="w1")
+        w1 = dense(features)
+        kernel: Any = dense.variables["params"]["kernel"]
         return CriticHead(
             w1=w1.reshape(*w1.shape[:-1], self.inputs, self.mixing),
+            features=features,
+            kernel=kernel.reshape(self.hypernet_hidden, self.inputs, self.mixing),
             w1_fixed=self.param("w1_fixed", nn.initializers.zeros, (self.inputs, self.mixing)),
             b1=b1,
             w2=nn.Dense(self.mixing, kernel_init=self.output_init, name="w2")(nn.relu(h2)),

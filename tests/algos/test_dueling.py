@@ -1,6 +1,7 @@
 """The dueling critic: targets by a loop over their definition, errors by hand, credit by enumeration."""
 
 import itertools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -78,15 +79,15 @@ def test_errors_are_those_of_value_surprise_and_centre():
     env = probes.make("matrix")
     critic = small(env)
 
-    def credit(v):
-        return 10.0 * v[..., 0, 0] + v[..., 1, 1]
+    class Credit(NamedTuple):
+        def once(self, v):
+            return 10.0 * v[..., 0, 0] + v[..., 1, 1]
 
     policy = jnp.array([[0.5, 0.5, 0.0], [0.2, 0.3, 0.5]])
     action = jnp.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
     # V = 3, c(s; u) = 11, c(s; pi) = 5.3
-    error = critic.errors(
-        DuelingHead(jnp.array(3.0), credit), policy, action, Targets(jnp.array(5.0), None, jnp.array(4.0))
-    )
+    head = DuelingHead(jnp.array(3.0), Credit())
+    error = critic.errors(head, policy, action, Targets(jnp.array(5.0), None, jnp.array(4.0)))
     np.testing.assert_allclose(error, (3 - 5) ** 2 + (11 - 5.3 - 4) ** 2 + 5.3**2, rtol=1e-5)
 
 

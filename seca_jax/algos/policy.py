@@ -47,8 +47,9 @@ Objective = Callable[[jax.Array, Samples], jax.Array]
 
 
 def make_agent(config: Config, env: Environment) -> Network:
-    """The agents' network of a run."""
-    return networks.make(config.actor, env.num_agents, env.num_actions)
+    """The agents' network of a run, a policy's."""
+    moves = env.moves if config.actor.start == "balanced" else 0
+    return networks.make(config.actor, env.num_agents, env.num_actions, moves=moves)
 
 
 def logits_of(

@@ -14,13 +14,13 @@ import optax
 from flax import struct
 
 from seca_jax.algos.minibatches import descend
-from seca_jax.algos.policy import make_agent
 from seca_jax.arrays import all_finite, masked_mean
 from seca_jax.config.schema import Config
 from seca_jax.envs.base import Environment
 from seca_jax.experience import replay as replays
 from seca_jax.experience.replay import Batch, Replay
 from seca_jax.experience.rollout import Rollout, collect_episodes
+from seca_jax.networks import agent as networks
 from seca_jax.networks.agent import MASKED, Network, agent_input, apply, initial_carry
 from seca_jax.networks.mixers import Utilities, best_actions, unroll
 from seca_jax.types import Carry, Learner, View
@@ -143,6 +143,11 @@ def optimiser(config: Config) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(config.q.max_grad_norm), scale())
 
 
+def agent_of(config: Config, env: Environment) -> Network:
+    """The agents' network of a run."""
+    return networks.make(config.actor, env.num_agents, env.num_actions)
+
+
 def assemble(config: Config, env: Environment, mixer: Mixer) -> Parts:
     """The parts of a run's learner with ``mixer``.
 
@@ -154,7 +159,7 @@ def assemble(config: Config, env: Environment, mixer: Mixer) -> Parts:
     return Parts(
         config=config,
         env=env,
-        agent=make_agent(config, env),
+        agent=agent_of(config, env),
         mixer=mixer,
         replay=replays.make(config, env),
         tx=optimiser(config),

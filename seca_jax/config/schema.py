@@ -22,6 +22,7 @@ def key(
     high: float | None = None,
     path: bool = False,
     traced: bool = False,
+    was: Any = None,
 ) -> Any:
     """A dataclass field with its default, the sentence that ``--help`` shows, and its range.
 
@@ -34,9 +35,11 @@ def key(
         high: largest value allowed.
         path: a file or directory, which is not empty where it is given.
         traced: a number that compiled programs take as an argument: another value compiles nothing.
+        was: what versions without the key did, where that is not the default.
     """
     limits = {"choices": choices, "low": low, "above": above, "high": high}
-    return field(default=default, metadata={"doc": doc, "path": path, "traced": traced, **limits})
+    was = default if was is None else was
+    return field(default=default, metadata={"doc": doc, "path": path, "traced": traced, "was": was, **limits})
 
 
 def group(cls: type, doc: str) -> Any:
@@ -97,6 +100,13 @@ class ActorConfig:
     hidden: int = key(64, "width of the agent's dense layer and GRU", low=1)
     kind: str = key("gru", "gru, or mlp: a second dense layer, nothing remembered", choices=("gru", "mlp"))
     shared: bool = key(True, "one set of parameters for all agents; false: one for each")
+    start: str = key(
+        "balanced",
+        "policy before training: uniform over the available actions, or balanced (ours): where there are "
+        "more targets than moves, all attacks together are as likely as all moves",
+        choices=("balanced", "uniform"),
+        was="uniform",
+    )
     lr: float = key(3e-3, "Adam learning rate of the actor", above=0, traced=True)
     max_grad_norm: float = key(10.0, "global-norm clip of the actor's gradient", above=0, traced=True)
     entropy: float = key(

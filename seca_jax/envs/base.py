@@ -39,6 +39,8 @@ class Environment:
         restart: ``(key, state, ended [B] bool) -> state``: fresh episodes where ``ended``.
         select: ``(mask [B] bool, a, b) -> state``: states of ``a`` where ``mask``, else of ``b``.
         frame: ``state -> Frame`` for rendering, or None (see ``envs/smax/frame.py``).
+        moves: actions 0 to ``moves - 1`` move or wait and each of the others has a target of its own; 0: they
+            are of one kind.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Environment:
     restart: Callable[[jax.Array, Any, jax.Array], Any]
     select: Callable[[jax.Array, Any, Any], Any]
     frame: Callable[[Any], Any] | None = None
+    moves: int = 0
 
 
 def check(env: Any) -> None:

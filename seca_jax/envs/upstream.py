@@ -12,7 +12,7 @@ import numpy as np
 from seca_jax.arrays import select_rows
 from seca_jax.envs.base import Environment, each
 from seca_jax.envs.quietly import jaxmarl
-from seca_jax.envs.smax.battle import make_battle
+from seca_jax.envs.smax.battle import NUM_MOVES, make_battle
 from seca_jax.envs.smax.frame import Frame
 from seca_jax.envs.smax.physics import targets
 from seca_jax.envs.smax.scenarios import UPSTREAM_RULES, Rules, Scenario, max_steps
@@ -160,4 +160,5 @@ def make(
         restart=restart,
         select=select_rows,
         frame=frame,
+        moves=NUM_MOVES,
     )

@@ -1,5 +1,6 @@
 """The agents' network, one set of parameters for all of them or one each, and what agents remember."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -66,6 +67,7 @@ class Agent(nn.Module):
     num_actions: int
     layer_norm: bool = False  # of what the dense layer makes of the input, before the ReLU
     kind: str = "gru"  # gru or mlp
+    moves: int = 0  # of the first actions; the others have a target each. 0: all actions are alike
 
     @nn.compact
     def __call__(self, hidden: jax.Array, x: jax.Array, avail: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -87,9 +89,20 @@ class Agent(nn.Module):
             hidden = nn.relu(nn.Dense(self.hidden, kernel_init=scaled(2.0), name="second")(embedded))
         else:
             hidden = self.remember(hidden, embedded)
-        # Small: the untrained policy is close to uniform over the available actions.
-        head = nn.Dense(self.num_actions, kernel_init=scaled(1e-4), name="head")
+        # Small: the untrained policy is close to what the bias makes of it.
+        head = nn.Dense(self.num_actions, kernel_init=scaled(1e-4), bias_init=self.start, name="head")
         return hidden, jnp.where(avail, head(hidden), MASKED)
+
+    def start(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+        """The head's bias before training: zeros, or lower for targets that outnumber the moves.
+
+        A uniform policy of 5 moves and 64 targets hardly ever moves. All targets together then start with
+        the weight of all moves, as they have anyway where there are no more of them.
+        """
+        del key
+        targets = self.num_actions - self.moves
+        low = min(0.0, math.log(self.moves / targets)) if self.moves and targets else 0.0
+        return jnp.where(jnp.arange(self.num_actions) < self.moves, 0.0, low).astype(dtype)
 
     def remember(self, hidden: jax.Array, embedded: jax.Array) -> jax.Array:
         """One step of the GRU. [..., H] twice -> [..., H]."""
@@ -152,9 +165,19 @@ class Separate:
 Network = Agent | Separate
 
 
-def make(config: ActorConfig, num_agents: int, num_actions: int, layer_norm: bool = False) -> Network:
-    """The network of a team; ``hidden``, ``kind`` and ``shared`` of the configuration matter."""
-    agent = Agent(hidden=config.hidden, num_actions=num_actions, layer_norm=layer_norm, kind=config.kind)
+def make(
+    config: ActorConfig, num_agents: int, num_actions: int, layer_norm: bool = False, moves: int = 0
+) -> Network:
+    """The network of a team; ``hidden``, ``kind`` and ``shared`` of the configuration matter.
+
+    Args:
+        config: the run's.
+        num_agents: N.
+        num_actions: A.
+        layer_norm: see :class:`Agent`.
+        moves: see :class:`Agent`; of policies that start balanced.
+    """
+    agent = Agent(config.hidden, num_actions, layer_norm, config.kind, moves)
     return agent if config.shared else Separate(agent, num_agents)
 
 

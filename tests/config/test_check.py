@@ -20,9 +20,9 @@ MAPS = ", ".join(envs.names())
         ("crdit.order=prob", "unknown key crdit.order (did you mean credit.order?); --help lists all keys"),
         (  # not actor.minibatches, which looks like it only by the group
             "actor.learning_rate=1",
-            "unknown key actor.learning_rate; actor has actor.hidden, actor.kind, actor.shared, actor.lr, "
-            "actor.max_grad_norm, actor.entropy, actor.entropy_final, actor.normalise, actor.epochs, "
-            "actor.minibatches, actor.clip",
+            "unknown key actor.learning_rate; actor has actor.hidden, actor.kind, actor.shared, actor.start, "
+            "actor.lr, actor.max_grad_norm, actor.entropy, actor.entropy_final, actor.normalise, "
+            "actor.epochs, actor.minibatches, actor.clip",
         ),
         (
             "log.every=1",

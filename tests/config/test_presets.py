@@ -27,6 +27,7 @@ ACTOR_CRITIC = SHARED | {
     "critic.lr": 0.0005,
     "actor.entropy": 0.005,  # one coefficient for every method and map
     "actor.entropy_final": -1.0,
+    "actor.start": "uniform",
     "actor.epochs": 1,  # one actor update a batch
     "actor.minibatches": 1,
     "critic.updates": 1,

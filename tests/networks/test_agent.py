@@ -133,3 +133,13 @@ def test_an_update_moves_every_agents_parameters_apart_from_the_others(algo):
     moves = [np.asarray(b - a) for a, b in zip(*map(jax.tree.leaves, agents))]
     assert all(any(move[agent].any() for move in moves) for agent in range(env.num_agents))
     assert not all(np.array_equal(move[0], move[1]) for move in moves)
+
+
+@pytest.mark.parametrize("moves, actions, share", [(5, 69, 0.5), (5, 9, 5 / 9), (0, 69, 5 / 69)])
+def test_an_untrained_policy_moves_as_readily_as_it_attacks(moves, actions, share):
+    network = networks.make(ActorConfig(hidden=H), N, actions, moves=moves)
+    hidden, x = jnp.zeros((1, N, H)), jax.random.normal(jax.random.key(0), (1, N, SEEN + actions + N))
+    available = jnp.ones((1, N, actions), bool)
+    params = network.init(jax.random.key(1), hidden, x, available)
+    _, logits = networks.apply(network, params, hidden, x, available)
+    np.testing.assert_allclose(jax.nn.softmax(logits)[..., :5].sum(-1), share, rtol=1e-2)

@@ -12,7 +12,7 @@ from seca_jax.envs.base import Environment, draw
 from seca_jax.envs.smax import observation as views
 from seca_jax.envs.smax import opponent as heuristic
 from seca_jax.envs.smax import physics, spawn
-from seca_jax.envs.smax.battle import Battle, Noise, State, figure, make_battle
+from seca_jax.envs.smax.battle import NUM_MOVES, Battle, Noise, State, figure, make_battle
 from seca_jax.envs.smax.frame import Frame
 from seca_jax.envs.smax.scenarios import SCENARIOS, UPSTREAM_RULES, Rules, Scenario, max_steps
 from seca_jax.types import Outcome, View
@@ -189,4 +189,5 @@ def make(
         restart=restart,
         select=select,
         frame=lambda current: frame(battle, current),
+        moves=NUM_MOVES,
     )

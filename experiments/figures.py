@@ -8,6 +8,12 @@ import search
 from seca_jax.config.check import ConfigError
 
 MAPS = ("2s3z", "1c3s5z", "2c_vs_64zg", "3s_vs_5z", "MMM2", "3s5z_vs_3s6z")
+# jaxmarl's fourteen and the three it lacks
+EVERY_MAP = (
+    *("3m", "2s3z", "3s5z", "8m", "25m", "5m_vs_6m", "10m_vs_11m", "27m_vs_30m", "3s5z_vs_3s6z", "3s_vs_5z"),
+    *("6h_vs_8z", "smacv2_5_units", "smacv2_10_units", "smacv2_20_units", "1c3s5z", "2c_vs_64zg", "MMM2"),
+)
+SLOW = ("25m", "27m_vs_30m", "smacv2_20_units")  # twenty agents and more: half the steps, three seeds
 # Steps of a seed on a battle map. The paper trains 32 M steps on the first two maps, 64 M on the others.
 SCALES = {"tiny": 100_000, "small": 1_000_000, "full": 10_000_000, "paper": 64_000_000}
 # Points enough for a curve where a hundred thousand steps are all there is.
@@ -106,6 +112,12 @@ def _side_by_side(map_name: str, what: str, names: tuple[str, ...]) -> Panel:
     return _battle(map_name, runs, f"{map_name}, {what}")
 
 
+def _few(map_name: str) -> tuple[Run, ...]:
+    """SeCA on a map of very many agents."""
+    words = ("algo=seca", "total_steps=1_000_000", "seeds=3")
+    return (Run("SeCA", "seca", map_name, words),)
+
+
 FIGURES: dict[str, tuple[Panel, ...]] = {
     "figure2": (
         Panel(
@@ -165,6 +177,10 @@ FIGURES: dict[str, tuple[Panel, ...]] = {
         _battle("3s_vs_5z", _budgeted("3s_vs_5z", 1_000_000, {"seca": "SeCA"})),
         _battle("3s5z", _budgeted("3s5z", 500_000, {"seca": "SeCA"})),
         _battle("3s5z_vs_3s6z", _budgeted("3s5z_vs_3s6z", 1_500_000, {"seca": "SeCA"})),
+    ),
+    "smax": tuple(
+        _battle(name, _budgeted(name, 2_000_000, {"seca": "SeCA"}) if name not in SLOW else _few(name))
+        for name in EVERY_MAP
     ),
     "search": tuple(
         _question(number, question) for number, own in search.ROUNDS.items() for question in own.questions

@@ -31,7 +31,12 @@ from seca_jax.show import curves as learning
 
 RESULTS = Path(__file__).parent / "results"
 MEASURED = ("test/win_rate", "test/return", "test/length")
-PAPER = ("figure2", "figure4", "figure5")  # where one budget was asked of all runs: they can be compared
+PAPER = (
+    "figure2",
+    "figure4",
+    "figure5",
+    "start",
+)  # one budget asked of all runs of a map: they can be compared
 Found = list[tuple[Panel, dict[str, summary.Curves]]]  # panels with their curves by label
 
 

@@ -112,6 +112,14 @@ def _side_by_side(map_name: str, what: str, names: tuple[str, ...]) -> Panel:
     return _battle(map_name, runs, f"{map_name}, {what}")
 
 
+def _starts(map_name: str, *words: str) -> tuple[Run, ...]:
+    """SeCA from either untrained policy."""
+    return (
+        Run("balanced (the default)", "seca", map_name, ("algo=seca", *words)),
+        Run("uniform", "seca-uniform", map_name, ("actor.start=uniform", *words)),
+    )
+
+
 def _few(map_name: str) -> tuple[Run, ...]:
     """SeCA on a map of very many agents."""
     words = ("algo=seca", "total_steps=1_000_000", "seeds=3")
@@ -181,6 +189,11 @@ FIGURES: dict[str, tuple[Panel, ...]] = {
     "smax": tuple(
         _battle(name, _budgeted(name, 2_000_000, {"seca": "SeCA"}) if name not in SLOW else _few(name))
         for name in EVERY_MAP
+    ),
+    "start": (
+        _battle("2c_vs_64zg", _starts("2c_vs_64zg", "total_steps=600_000", "eval.interval=50_000")),
+        _battle("3s5z_vs_3s6z", _starts("3s5z_vs_3s6z", "total_steps=500_000", "eval.interval=50_000")),
+        _battle("MMM2", _starts("MMM2", "total_steps=100_000", *TINY_WORDS)),
     ),
     "search": tuple(
         _question(number, question) for number, own in search.ROUNDS.items() for question in own.questions

@@ -151,7 +151,7 @@ class CriticConfig:
         0.0, "ours: lambda of the surprises that c(s; v) is fitted to; 0: of one step", low=0, high=1
     )
     target_interval: int = key(8, "critic updates between copies to the target critic", low=1)
-    updates: int = key(2, "passes of the critic over each batch", low=1)
+    updates: int = key(4, "passes of the critic over each batch", low=1)
     minibatches: int = key(4, "ours: minibatches of environments per pass, each one critic update", low=1)
 
 

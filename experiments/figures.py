@@ -84,6 +84,16 @@ LABELS = {
     "qpd": "QPD",
     "pqn_vdn": "PQN-VDN",
 }
+FIGURE_5 = (
+    "seca",
+    "coma",
+    "lica",
+    "qmix",
+    "qtran",
+    "mappo",
+    "qplex",
+    "coma_newarchi",
+)  # the paper's, and rivals
 ON_POLICY = ("seca", "coma_newarchi", "coma", "lica", "mappo", "ippo", "sqddpg")
 VALUE_BASED = ("vdn", "qmix", "qtran", "qplex", "qpd", "pqn_vdn")
 LEARNERS = (
@@ -151,7 +161,7 @@ FIGURES: dict[str, tuple[Panel, ...]] = {
             name,
             _algorithms(
                 name,
-                {name: LABELS[name] for name in ("seca", "coma", "lica", "qmix", "qtran", "mappo", "qplex")},
+                {name: LABELS[name] for name in FIGURE_5},
             ),
         )
         for name in MAPS

@@ -110,7 +110,7 @@ def test_a_failed_run_does_not_cost_the_others_but_an_interrupt_does(experiment,
     monkeypatch.setattr(experiment, "train", lambda job: trained.append(job.run.name) or next(statuses))
     assert experiment.main(["figure5", "maps=2s3z"]) == 137
     assert trained == ["seca", "coma", "lica"]
-    assert "[3/5, 0 min] 2s3z lica: training" in capsys.readouterr().out
+    assert "[3/8, 0 min] 2s3z lica: training" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 7), (signal.SIGTERM, 7), (signal.SIGKILL, 137)])

@@ -130,6 +130,23 @@ def _starts(map_name: str, *words: str) -> tuple[Run, ...]:
     )
 
 
+def _credits(map_name: str) -> tuple[Run, ...]:
+    """SeCA with the critic's credit, with none, with credit that is right on average; orders; the others."""
+    words = ("seeds=12", "seed=100", "total_steps=300_000", "eval.interval=25_000", "log.interval=25_000")
+    duel = ("algo=seca", "critic.kind=dueling", "critic.updates=8", "credit.lam=0.9")
+    kinds = {
+        ("SeCA", "seca"): ("algo=seca",),
+        ("no credit", "seca-none"): ("algo=seca", "credit.weight=0"),
+        ("order fixed", "seca-fixed"): ("algo=seca", "credit.order=fixed"),
+        ("order random", "seca-random"): ("algo=seca", "credit.order=random"),
+        ("dueling", "seca-dueling"): duel,
+        ("dueling, no credit", "seca-dueling-none"): (*duel, "credit.weight=0"),
+        ("COMA-newArchi", "coma_newarchi"): ("algo=coma_newarchi",),
+        ("COMA", "coma"): ("algo=coma",),
+    }
+    return tuple(Run(label, name, map_name, (*own, *words)) for (label, name), own in kinds.items())
+
+
 def _few(map_name: str) -> tuple[Run, ...]:
     """SeCA on a map of very many agents."""
     words = ("algo=seca", "total_steps=1_000_000", "seeds=3")
@@ -200,6 +217,7 @@ FIGURES: dict[str, tuple[Panel, ...]] = {
         _battle(name, _budgeted(name, 2_000_000, {"seca": "SeCA"}) if name not in SLOW else _few(name))
         for name in EVERY_MAP
     ),
+    "credit": tuple(_battle(name, _credits(name)) for name in ("3m", "2s3z", "3s_vs_5z", "3s5z_vs_3s6z")),
     "start": (
         _battle("2c_vs_64zg", _starts("2c_vs_64zg", "total_steps=600_000", "eval.interval=50_000")),
         _battle("3s5z_vs_3s6z", _starts("3s5z_vs_3s6z", "total_steps=500_000", "eval.interval=50_000")),

@@ -28,7 +28,6 @@ FILES = {"json": runs.AUDIT, "plot": runs.AUDIT_FIGURE}  # in the run's director
 PARTS = ".parts"  # ending of the directory beside the numbers that keeps what has been played until all is
 EPISODES = 256  # lived through at most, to draw the moments from
 MEMORY = 2**29  # bytes that those episodes may take
-RANDOM = "random"
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Options:
     branches: int = key(512, "continuations of each moment; four times as many halve the noise", low=2)
     orders: str = key(
         "",
-        f"credit orders to examine, with commas: {names.ALLOWED}, or {RANDOM}; "
+        f"credit orders to examine, with commas: {names.ALLOWED}; "
         "empty: the run's own and ig-episode,prob,fixed,random, or those of them that the critic can tell",
     )
     seed: str = key("", "seed of the run to examine, a number; empty: the first")
@@ -72,12 +71,10 @@ def options(words: list[str]) -> Options:
 
 def by_contribution(name: str) -> bool:
     """Whether the order goes by contributions; raises ConfigError where there is no such order."""
-    if name == RANDOM:
-        return False
     try:
         return names.parse(name).kind == "ig"
     except ValueError as error:
-        raise ConfigError(f"orders={name}: {error}, or {RANDOM}") from None
+        raise ConfigError(f"orders={name}: {error}") from None
 
 
 def orders(chosen: Options, algo: str, along_path: bool, own: str = "ig-episode") -> list[str]:
@@ -87,12 +84,12 @@ def orders(chosen: Options, algo: str, along_path: bool, own: str = "ig-episode"
         ConfigError: the learner cannot tell one that was asked for.
     """
     given = [name.strip() for name in chosen.orders.split(",") if name.strip()]
-    wanted = list(dict.fromkeys(given or [own, "ig-episode", "prob", "fixed", RANDOM]))
+    wanted = list(dict.fromkeys(given or [own, "ig-episode", "prob", "fixed", "random"]))
     untold = [name for name in wanted if by_contribution(name) and not along_path]
     if given and untold:
         raise ConfigError(
             f"orders={untold[0]}: contributions need a critic of the state alone, and {algo}'s is not; "
-            f"there are {', '.join(names.PLAIN)} and {RANDOM}"
+            f"there are {', '.join(names.PLAIN)}"
         )
     return [name for name in wanted if name not in untold]
 

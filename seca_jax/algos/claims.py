@@ -38,7 +38,6 @@ from seca_jax.networks.agent import Network, Separate, agent_input, apply
 from seca_jax.networks.mixers import best_actions, channels, value_of
 from seca_jax.types import Carry, View
 
-RANDOM = "random"  # an order drawn anew at every moment
 VALUE_BASED = ("qmix", "vdn", "qtran", "qplex", "qpd", "pqn_vdn")
 SCORES = 2**26  # floats of gradients held at once
 
@@ -179,7 +178,7 @@ def orders(
         view: the learner's opinion.
         params: of one seed.
         rollout: of :func:`seca_jax.experience.moments.live`.
-        wanted: names of :mod:`seca_jax.credit.names`, or ``random``.
+        wanted: names of :mod:`seca_jax.credit.names`.
         key: of the random order.
 
     Returns:
@@ -205,7 +204,7 @@ def orders(
 
     found = {}
     for name in wanted:
-        if name == RANDOM:
+        if name == "random":
             found[name] = order.at_random(key, rollout.action.shape)
             continue
         found[name] = order.named(name, policy, action, contribution)

@@ -6,6 +6,7 @@
 ``prob``        highest probability of the taken action first (SeCA-Prob)
 ``entropy``     lowest policy entropy first (SeCA-Entro)
 ``fixed``       the agents' own numbering (SeCA-Fixed)
+``random``      drawn anew at every step: what an order is worth is its difference from this one
 ==============  ====================================================================================
 
 Other packages bring further ones, see :mod:`seca_jax.extensions`.
@@ -16,7 +17,7 @@ from typing import NamedTuple
 
 from seca_jax import extensions
 
-PLAIN = ("prob", "entropy", "fixed")
+PLAIN = ("prob", "entropy", "fixed", "random")
 """Orders that their name says all about."""
 
 ALLOWED = f"ig-episode, ig-<steps> (ig-1, ig-10, ...), {', '.join(PLAIN[:-1])} or {PLAIN[-1]}"
@@ -41,7 +42,7 @@ def allowed() -> str:
 
 def names() -> list[str]:
     """The orders of the paper, by name; any other ``ig-<steps>`` is one too."""
-    return ["ig-episode", "ig-1", "ig-10", "ig-20", *PLAIN]
+    return ["ig-episode", "ig-1", "ig-10", "ig-20", "prob", "entropy", "fixed"]
 
 
 def parse(name: str) -> Order:

@@ -44,6 +44,17 @@ def at_random(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return jnp.argsort(jax.random.uniform(key, shape), axis=-1)
 
 
+def shuffled(policy: jax.Array) -> jax.Array:
+    """Drawn uniformly, the policies' bits being the seed: a function of its inputs, as all orders are.
+
+    [..., N, A] -> [..., N].
+    """
+    bits = jax.lax.bitcast_convert_type(policy.astype(jnp.float32), jnp.uint32)
+    return at_random(
+        jax.random.fold_in(jax.random.key(0), jnp.sum(bits, dtype=jnp.uint32)), policy.shape[:-1]
+    )
+
+
 def stages(age: jax.Array, episode: jax.Array, length: int | None) -> jax.Array:
     """Label of the stage each step belongs to.
 
@@ -103,6 +114,8 @@ def named(
         return brought(name, policy, action, contribution)
     if kind == "fixed":
         return fixed(policy)
+    if kind == "random":
+        return shuffled(policy)
     if kind == "prob":
         return by_probability(policy, action)
     if kind == "entropy":

@@ -17,6 +17,7 @@ from seca_jax.credit import names
         ("prob", "prob", None),
         ("entropy", "entropy", None),
         ("fixed", "fixed", None),
+        ("random", "random", None),
     ],
 )
 def test_a_name_says_kind_and_length(name, kind, length):
@@ -24,7 +25,7 @@ def test_a_name_says_kind_and_length(name, kind, length):
 
 
 @pytest.mark.parametrize(
-    "name", ["ig", "ig-", "ig-0", "ig--3", "ig-x", "ig-1\n", "ig-²", "IG-1", "random", ""]
+    "name", ["ig", "ig-", "ig-0", "ig--3", "ig-x", "ig-1\n", "ig-²", "IG-1", "chance", ""]
 )
 def test_no_name(name):
     with pytest.raises(ValueError, match=re.escape(f"must be {names.ALLOWED}")):

@@ -95,7 +95,7 @@ def test_an_episodes_last_step_is_not_left_alone():
     assert grouped(None) == {frozenset(steps) for steps in ({0, 1, 2, 3}, {4, 5, 6}, {7})}
 
 
-@pytest.mark.parametrize("name", names.names())
+@pytest.mark.parametrize("name", [*names.names(), "random"])
 def test_every_name_is_an_order_of_all_agents(name):
     policy = jax.nn.softmax(jax.random.normal(jax.random.key(0), (4, 3, 5)))
     action = jax.nn.one_hot(jax.random.categorical(jax.random.key(1), jnp.log(policy)), 5)
@@ -103,6 +103,15 @@ def test_every_name_is_an_order_of_all_agents(name):
     np.testing.assert_array_equal(np.sort(found, axis=-1), np.broadcast_to(np.arange(3), (4, 3)))
 
 
+def test_random_is_uniform_and_another_for_another_batch():
+    policy = jax.nn.softmax(jax.random.normal(jax.random.key(0), (3000, 3, 5)))
+    found = np.asarray(order.shuffled(policy))
+    first = np.bincount(found[:, 0], minlength=3) / len(found)
+    np.testing.assert_allclose(first, 1 / 3, atol=0.03)
+    np.testing.assert_array_equal(order.shuffled(policy), found)
+    assert (np.asarray(order.shuffled(policy[::-1] * 0.5)) != found).any()
+
+
 def test_no_name_no_order():
     with pytest.raises(ValueError, match="must be ig-episode"):
-        order.named("random", jnp.ones((2, 3)), jnp.ones((2, 3)), lambda length: jnp.ones(2))
+        order.named("chance", jnp.ones((2, 3)), jnp.ones((2, 3)), lambda length: jnp.ones(2))

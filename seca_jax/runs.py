@@ -71,7 +71,12 @@ def write_atomically(path: str | os.PathLike, content: str | bytes) -> None:
     path = Path(path)
     draft = path.with_name(f"{path.name}.tmp")
     try:
-        draft.write_bytes(content.encode() if isinstance(content, str) else content)
+        with open(draft, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(
+                file.fileno()
+            )  # renamed before its content is on the disk, it is empty after a power cut
         os.replace(draft, path)
     except OSError:
         draft.unlink(missing_ok=True)

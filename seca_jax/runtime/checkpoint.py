@@ -28,7 +28,8 @@ from seca_jax.runtime import policies
 from seca_jax.runtime.devices import is_key
 from seca_jax.types import Learner
 
-CHECKSUMS = "checksums"  # a leaf beside the others
+CHECKSUMS = "checksums"  # leaves beside the others
+LINES = "lines"  # [2] int64: size and CRC-32 of metrics.jsonl, so far
 
 
 def to_leaves(tree: Any) -> dict[str, np.ndarray]:
@@ -117,6 +118,7 @@ class Saver:
         report: Callable[[str], None],
         minutes: float = math.inf,
         name: str = runs.CHECKPOINTS,
+        lines: Callable[[], np.ndarray] | None = None,
     ) -> None:
         """Takes over the checkpoints that ``run_dir`` has.
 
@@ -126,11 +128,13 @@ class Saver:
             report: is told in a line what could not be saved.
             minutes: after so many since the last one a checkpoint is due, whatever its step.
             name: of their directory inside the run's.
+            lines: brings metrics.jsonl onto the disk and says what it is then, [2] int64: size, CRC-32.
         """
         self.directory = Path(run_dir) / name
         self._keep = keep
         self._report = report
         self._minutes, self._saved_at = minutes, time.monotonic()
+        self._lines = lines
         self._manager: Any = None
         self._pending: int | None = None
         self._failing = False
@@ -149,6 +153,8 @@ class Saver:
                 self._manager = _manager(self.directory, self._keep)
             self._pending = step
             leaves = to_leaves(tree)
+            if self._lines is not None:
+                leaves[LINES] = self._lines()
             leaves[CHECKSUMS] = checksums(leaves)
             needed = sum(leaf.nbytes for leaf in leaves.values())
             if shutil.disk_usage(self.directory).free < needed:  # else orbax's threads fail one by one
@@ -270,8 +276,8 @@ def _brief(error: Exception) -> str:
     return known[0] if known else f"{type(error).__name__}: {text[:150]}"
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
-    """The leaves of a checkpoint; raises all sorts of errors where it is damaged."""
+def read(path: Path) -> dict[str, np.ndarray]:
+    """The leaves of a checkpoint by their names; raises all sorts of errors where it is damaged."""
     import orbax.checkpoint as ocp
 
     manager = _manager(path.parent, keep=None)
@@ -290,6 +296,8 @@ def restore(
     abstract: Any,
     report: Callable[[str], None] | None = None,
     step: str = "",
+    *,
+    lines: bool = False,
 ) -> tuple[int, Any] | None:
     """A checkpoint of a run: its step and its tree.
 
@@ -298,6 +306,7 @@ def restore(
         abstract: tree of ShapeDtypeStructs; a part of the saved tree will do.
         report: told of each newer checkpoint that is damaged.
         step: of the checkpoint, or ``best`` (see :class:`Best`); empty: the newest that can be read.
+        lines: ``report`` is told, too, where metrics.jsonl is not what it was when the checkpoint was made.
 
     Returns:
         the step and the tree, leaves as NumPy arrays or PRNG keys; None where there is no checkpoint.
@@ -315,7 +324,7 @@ def restore(
     for number in reversed(wanted):
         path = Path(run_dir) / name / str(number)
         try:
-            leaves = _read(path)
+            leaves = read(path)
         except Exception as error:  # tensorstore raises ValueError, orbax KeyError, the file system OSError
             damage = f"checkpoint {path} is damaged ({_brief(error)})"
             if number == wanted[0]:
@@ -324,11 +333,26 @@ def restore(
             if report is not None:
                 report(f"{damage}; falling back to the one before it")
             continue
+        if lines and report is not None and LINES in leaves and not _unchanged(run_dir, leaves[LINES]):
+            report(
+                f"{Path(run_dir) / runs.METRICS} is not what it was when checkpoint {number} was written: "
+                "lines up to there are lost or changed; training goes on"
+            )
         try:
             return number, from_leaves(leaves, abstract)
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from None
     return None
+
+
+def _unchanged(run_dir: str | os.PathLike, lines: np.ndarray) -> bool:
+    """Whether metrics.jsonl begins with what a checkpoint remembers of it."""
+    size, crc = lines.tolist()
+    try:
+        with open(Path(run_dir) / runs.METRICS, "rb") as file:
+            return zlib.crc32(file.read(size)) == crc
+    except OSError:
+        return not size
 
 
 def set_aside(run_dir: str | os.PathLike, step: int) -> None:

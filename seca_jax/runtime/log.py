@@ -5,6 +5,7 @@ import copy
 import json
 import os
 import sys
+import zlib
 from pathlib import Path
 from typing import Any, Protocol, Sequence, TextIO, cast
 
@@ -177,6 +178,10 @@ class MetricsList:
         """Appends the lines."""
         self.lines += lines
 
+    def close(self) -> bool:
+        """There is nothing that could be lost."""
+        return True
+
 
 class MetricsFile:
     """metrics.jsonl: one write per log point; what a full disk refuses is kept and tried again."""
@@ -187,6 +192,7 @@ class MetricsFile:
         self._terminal = terminal
         self._unwritten = b""
         self._failing = False
+        self._size, self._crc = 0, 0  # of what has been written
 
     def trim(self, seeds: Sequence[int], steps: Sequence[int]) -> float:
         """Drops the lines after ``steps[i]`` of ``seeds[i]``; returns the last wall_s that is left."""
@@ -196,20 +202,46 @@ class MetricsFile:
             for line in runs.read_metrics(self._path.parent, self._terminal.warn)
             if line["step"] <= last.get(line["seed"], -1)
         ]
-        runs.write_atomically(self._path, "".join(json.dumps(line) + "\n" for line in kept))
+        text = "".join(json.dumps(line) + "\n" for line in kept).encode()
+        runs.write_atomically(self._path, text)
+        self._size, self._crc = len(text), zlib.crc32(text)
         return max((line["wall_s"] for line in kept), default=0.0)
 
     def write(self, lines: Sequence[dict[str, Any]]) -> None:
         """Appends the lines with a single write."""
         self._unwritten += "".join(json.dumps(line) + "\n" for line in lines).encode()
+        self._append()
+
+    def _append(self) -> None:
         try:
             with open(self._path, "ab", buffering=0) as file:
                 start = file.seek(0, os.SEEK_END)
                 if file.write(self._unwritten) != len(self._unwritten):
                     file.truncate(start)  # never leave half a line behind
                     raise OSError("No space left on device")
+            self._size += len(self._unwritten)
+            self._crc = zlib.crc32(self._unwritten, self._crc)
             self._unwritten, self._failing = b"", False
         except OSError as error:
             if not self._failing:
                 self._terminal.warn(f"{self._path} could not be written ({error}); training goes on")
             self._failing = True
+
+    def settle(self) -> np.ndarray:
+        """Brings all lines onto the disk, as far as it takes them; the file's size in bytes and its CRC-32.
+
+        A checkpoint remembers both: what it has behind it is then on the disk before it is itself.
+        """
+        if self._unwritten:
+            self._append()
+        with contextlib.suppress(OSError), open(self._path, "rb") as file:
+            os.fsync(file.fileno())
+        return np.array([self._size, self._crc], np.int64)
+
+    def close(self) -> bool:
+        """Whether all lines are on the disk; says so where they are not."""
+        self.settle()
+        if self._unwritten:
+            lost = self._unwritten.count(b"\n")
+            self._terminal.error(f"{self._path} lacks its last {lost} lines, which could not be written")
+        return not self._unwritten

@@ -69,6 +69,10 @@ class Metrics(Protocol):
         """Appends the lines of one log point."""
         ...
 
+    def close(self) -> bool:
+        """Whether all lines are where they belong."""
+        ...
+
 
 class Reports(Protocol):
     """What is told of log points, see :class:`Reporter`."""
@@ -85,6 +89,10 @@ class Reports(Protocol):
 
     def plot(self, force: bool = False) -> None:
         """Redraws what is drawn."""
+        ...
+
+    def close(self) -> bool:
+        """Whether all that was logged is where it belongs."""
         ...
 
 
@@ -123,7 +131,7 @@ class Offers(Protocol):
 class Ending(NamedTuple):
     """How training has ended."""
 
-    status: int  # 0 done, 3 non-finite, 4 the last checkpoint could not be written, 130 stopped on request
+    status: int  # 0 done, 3 non-finite, 4 the last checkpoint or lines not written, 130 stopped on request
     state: Any  # on the devices
     broken: np.ndarray  # [seeds] bool, whose loss or parameters are not finite
 
@@ -181,6 +189,10 @@ class Reporter:
             self._terminal.warn(f"{runs.CURVES} could not be written ({error}); training goes on")
         self._plotted_at = time.monotonic()
         self._plot_cost = self._plotted_at - begun
+
+    def close(self) -> bool:
+        """Whether all lines are where they belong; where they are not, it has been reported."""
+        return self._metrics.close()
 
 
 class Pace:
@@ -321,7 +333,7 @@ def run(
                 saver.save(step, snapshot())
 
     reporter.plot(force=True)
-    written = [saver.close(), best is None or best.close()]
+    written = [saver.close(), best is None or best.close(), reporter.close()]
     if not all(written) and status != EXIT_NON_FINITE:
         status = EXIT_NOT_SAVED
     return Ending(status, state, program.fetch(tally.broken_at) >= 0)

@@ -197,7 +197,7 @@ def resumed(
             f"than {before.total_steps}"
         )
     remarks = []
-    found = checkpoint.restore(run_dir, abstract, terminal.warn)
+    found = checkpoint.restore(run_dir, abstract, terminal.warn, lines=True)
     if found is None:
         remarks.append(f"{run_dir} has no checkpoint yet: starting from step 0")
     elif line := rescheduled(config, before.total_steps, found[0]):
@@ -264,10 +264,10 @@ def equipped(
     trackers: list[Tracker] = [wandb]
     if config.log.tensorboard:
         trackers.append(tensorboard.TensorBoard(run_dir, terminal))
-    settings = config.checkpoint
+    settings, metrics = config.checkpoint, MetricsFile(run_dir, terminal)
     return Equipment(
-        reporter=loop.Reporter(config, MetricsFile(run_dir, terminal), terminal, trackers, run_dir),
-        saver=checkpoint.Saver(run_dir, settings.keep, terminal.warn, settings.minutes),
+        reporter=loop.Reporter(config, metrics, terminal, trackers, run_dir),
+        saver=checkpoint.Saver(run_dir, settings.keep, terminal.warn, settings.minutes, lines=metrics.settle),
         best=checkpoint.Best(run_dir, terminal.warn) if settings.best else None,
         trackers=trackers,
     )

@@ -72,6 +72,11 @@ class Reporters:
         for m in self._members:
             m.equipment.reporter.plot(force)
 
+    def close(self) -> bool:
+        """See there; false where one of them failed."""
+        closed = [m.equipment.reporter.close() for m in self._members]
+        return all(closed)
+
 
 class Savers:
     """A :class:`~seca_jax.runtime.checkpoint.Saver` for each run."""

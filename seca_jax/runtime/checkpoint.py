@@ -333,10 +333,10 @@ def restore(
             if report is not None:
                 report(f"{damage}; falling back to the one before it")
             continue
-        if lines and report is not None and LINES in leaves and not _unchanged(run_dir, leaves[LINES]):
+        if lines and report is not None and LINES in leaves and _changed(run_dir, leaves[LINES]):
             report(
                 f"{Path(run_dir) / runs.METRICS} is not what it was when checkpoint {number} was written: "
-                "lines up to there are lost or changed; training goes on"
+                "lines up to there are lost or changed"
             )
         try:
             return number, from_leaves(leaves, abstract)
@@ -345,14 +345,15 @@ def restore(
     return None
 
 
-def _unchanged(run_dir: str | os.PathLike, lines: np.ndarray) -> bool:
-    """Whether metrics.jsonl begins with what a checkpoint remembers of it."""
+def _changed(run_dir: str | os.PathLike, lines: np.ndarray) -> bool:
+    """Whether metrics.jsonl is not what a checkpoint remembers, in a way that no line itself tells."""
     size, crc = lines.tolist()
-    try:
-        with open(Path(run_dir) / runs.METRICS, "rb") as file:
-            return zlib.crc32(file.read(size)) == crc
-    except OSError:
-        return not size
+    path, damaged = Path(run_dir) / runs.METRICS, []
+    content = path.read_bytes()[:size] if path.is_file() else b""
+    if zlib.crc32(content) == crc:
+        return False
+    runs.read_metrics(run_dir, damaged.append)  # what it tells of is told of when training begins
+    return not damaged
 
 
 def set_aside(run_dir: str | os.PathLike, step: int) -> None:

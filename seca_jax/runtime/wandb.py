@@ -7,14 +7,17 @@ import os
 import shutil
 import statistics
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from seca_jax.config.schema import Config
+from seca_jax.door import EXIT_INTERRUPTED
 from seca_jax.runtime.log import Terminal
 
-PATIENCE_S = 30.0  # how long a dead network may delay the end of a run, per seed
+PATIENCE_S = 30.0  # how long a dead network may delay the beginning of a run, and its end
+HURRY_S = 10.0  # and the end of one that somebody has stopped, a scheduler perhaps, which will not wait
 MODES = {
     "offline": "offline",
     "online": "online",
@@ -25,13 +28,36 @@ MODES = {
 SUPERSEDED = "superseded"  # where offline records of a run go whose lines a later record has, too
 ALL = -1  # in the place of a seed: the W&B run that all seeds share in a sweep
 _swept: set[str] = set()  # W&B runs of sweeps that this process has written
+_open: set[int] = set()  # which Wandb objects of this process have runs that are not finished
 
 
 def has_key() -> bool:
     """Whether W&B finds an API key, in the environment or where ``wandb login`` left it."""
     import wandb
 
-    return bool(wandb.api.api_key)
+    try:
+        return bool(wandb.login(prompt=False, verify=False))
+    except TypeError:  # before 0.31
+        return bool(wandb.api.api_key)
+
+
+def silence() -> None:
+    """Keeps wandb from printing: what a user should know is told by us, in one line."""
+    import wandb
+
+    wandb.setup(wandb.Settings(silent=True))
+    # It reports on itself to its server, and of a server that is down it says so at the process's end
+    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
+
+
+def forget_service() -> None:
+    """Ends wandb's own process, unless a run still needs it; it may have crashed, and would say so later."""
+    import wandb
+
+    if not _open:
+        # On a dead connection it raises whatever it likes, and it may exit with its process's status
+        with contextlib.suppress(Exception, SystemExit):
+            wandb.teardown()
 
 
 class Place(NamedTuple):
@@ -116,6 +142,7 @@ class Wandb:
     def _start(self, run_id: str, config: dict[str, Any]) -> None:
         import wandb  # a second of import that a disabled logger does not pay
 
+        silence()
         there, mode = self._place, self._place.mode
         # wandb logs into the run's directory too: a full disk is no reason to print stack traces
         logging.raiseExceptions = False
@@ -158,7 +185,10 @@ class Wandb:
                     raise
                 self._terminal.warn(f"W&B cannot be reached ({_first_line(error)}); logging offline instead")
                 mode = "offline"
+                forget_service()  # which keeps the id of the run that failed
+                silence()
                 self._runs[seed] = wandb.init(mode=cast(Any, mode), **options)
+            _open.add(id(self))
 
     def resume(self, lines: Sequence[dict[str, Any]]) -> None:
         """Sends the earlier ``lines`` of a resumed run that W&B does not have yet.
@@ -191,25 +221,35 @@ class Wandb:
 
     def close(self, exit_code: int) -> None:
         """Finishes the runs, waiting a bounded time for the network."""
+        failed: list[Exception] = []
 
         def finish(run: Any) -> None:
             try:
                 run.finish(exit_code=exit_code)
             except Exception as error:
-                self._give_up(error)
+                failed.append(error)
 
         threads = [threading.Thread(target=finish, args=(run,), daemon=True) for run in self._runs.values()]
         for thread in threads:
             thread.start()
+        end = time.monotonic() + (HURRY_S if exit_code == EXIT_INTERRUPTED else PATIENCE_S)
         for thread in threads:
-            thread.join(PATIENCE_S)
+            thread.join(max(0.0, end - time.monotonic()))
         if any(thread.is_alive() for thread in threads):
             self._terminal.warn(
                 f"W&B is still uploading; `wandb sync` in {self._place.directory} completes it"
             )
+        elif failed:
+            self._give_up(failed[0])
+        self._drop()
 
     def _give_up(self, error: Exception) -> None:
         self._terminal.warn(f"W&B stopped ({_first_line(error)}); training goes on without it")
+        self._drop()
+        forget_service()
+
+    def _drop(self) -> None:
+        _open.discard(id(self))
         self._runs = {}
 
 

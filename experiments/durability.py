@@ -6,7 +6,8 @@ trains a small run once from beginning to end. Then it trains the same run with 
 (while the process starts, while it trains, while it writes a checkpoint), continues it as a user would, kills
 it again, until it is done, and begins anew until there have been enough kills. Every finished run must have
 the lines of the undisturbed one's metrics.jsonl (apart from what a clock says), its last checkpoint bit for
-bit, and no other files. Writes OUT.json and OUT.md after every run; ends with status 1 where one differs.
+bit, and no other files. Writes OUT.json and OUT.md after every run, and goes on from there when it is called
+again; ends with status 1 where one differs.
 
 Processes are forked from one that has imported the packages and done nothing else, which saves seconds.
 """
@@ -41,7 +42,7 @@ WORDS = (
 ).split()
 CLOCKS = ("wall_s", "perf/steps_per_s")  # numbers that differ from run to run
 MOMENTS = {"starting": 0.2, "training": 0.4, "saving": 0.4}  # shares of the kills
-LONGEST_S = 600  # a process that takes longer hangs
+LONGEST_S = 1800  # a process that takes longer hangs
 
 
 FORKS = multiprocessing.get_context("forkserver")
@@ -204,7 +205,6 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the moments")
     parser.add_argument("--out", type=Path, default=Path("experiments/results/durability"))
     arguments = parser.parse_args()
-    draw = random.Random(arguments.seed)
     kills: list[Kill] = []
     finished, wrong = 0, []
     told = {
@@ -214,6 +214,16 @@ def main() -> int:
         "processor": provenance.processor(),
         "words": WORDS,
     }
+    if (path := arguments.out.with_suffix(".json")).exists():
+        stored = json.loads(path.read_text())
+        if other := [name for name in ("versions", "words") if stored[name] != told[name]]:
+            raise SystemExit(f"error: {path} is of other {other[0]}; give another --out")
+        kills, finished, wrong = (
+            [Kill(*kill) for kill in stored["kills"]],
+            stored["finished"],
+            stored["wrong"],
+        )
+    draw = random.Random(f"{arguments.seed} {len(kills)}")
     with tempfile.TemporaryDirectory(prefix="durability-") as there:
         whole, run = Path(there) / "whole", Path(there) / "run"
         for _ in range(2):  # the first time it compiles, which the later ones need not

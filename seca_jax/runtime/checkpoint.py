@@ -6,12 +6,14 @@ middle of a save leaves the earlier checkpoints as they were.
 """
 
 import contextlib
+import errno
 import logging
 import math
 import os
 import shutil
 import sys
 import time
+import warnings
 import zlib
 from pathlib import Path
 from typing import Any, Callable, Sequence
@@ -91,6 +93,8 @@ def _hush() -> None:
     sys.unraisablehook = hushed
     # Of the reads that fail beside the first one asyncio says, when they are collected, that nobody asked
     logging.getLogger("asyncio").addFilter(lambda record: "never retrieved" not in record.getMessage())
+    # Nor has anybody waited for what would have come after it
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
 
 
 def _manager(directory: Path, keep: int | None) -> Any:
@@ -149,9 +153,10 @@ class Saver:
         if step == self.latest:
             return True
         try:
-            if self._manager is None:
-                self._manager = _manager(self.directory, self._keep)
             self._pending = step
+            if self._manager is None:
+                self.directory.mkdir(exist_ok=True)  # not the run's own: where that has gone, nothing is made
+                self._manager = _manager(self.directory, self._keep)
             leaves = to_leaves(tree)
             if self._lines is not None:
                 leaves[LINES] = self._lines()
@@ -268,12 +273,24 @@ class Best:
         return self._saver.close()
 
 
+# What the system says, where a library wraps it in words of its own
+CAUSES = tuple(
+    os.strerror(number)
+    for number in (
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.EACCES,
+        errno.EROFS,
+        errno.EIO,
+        errno.ENOENT,
+    )
+)
+
+
 def _brief(error: Exception) -> str:
     text = " ".join(str(error).split())
-    known = [
-        word for word in ("No space left on device", "File too large", "Permission denied") if word in text
-    ]
-    return known[0] if known else f"{type(error).__name__}: {text[:150]}"
+    return next((cause for cause in CAUSES if cause in text), f"{type(error).__name__}: {text[:150]}")
 
 
 def read(path: Path) -> dict[str, np.ndarray]:

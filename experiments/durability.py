@@ -193,9 +193,10 @@ def report(kills: Sequence[Kill], finished: int, wrong: Sequence[str], told: dic
         f"jax {told['versions']['jax']}. A checkpoint every {INTERVAL:,} steps, a line every {LINE:,}.\n\n"
         f"{summary.markdown(table)}\n\n"
         f"Steps lost: from the newest complete checkpoint to the last line that the killed process had "
-        f"written. More than an interval and a line: {over} of {len(kills)} kills. Runs finished in "
-        f"between: {finished}; equal to the undisturbed one in all lines, all files and every bit of the "
-        f"last checkpoint: {finished - len(wrong)}.\n" + "".join(f"\n* {line}" for line in wrong)
+        f"written; more than an interval and a line, since training goes on while a checkpoint is written: "
+        f"{over} of {len(kills)} kills. Runs finished in between: {finished}; equal to the undisturbed one "
+        f"in all lines, all files and every bit of the last checkpoint: {finished - len(wrong)}.\n"
+        + "".join(f"\n* {line}" for line in wrong)
     )
 
 
@@ -218,6 +219,7 @@ def main() -> int:
         stored = json.loads(path.read_text())
         if other := [name for name in ("versions", "words") if stored[name] != told[name]]:
             raise SystemExit(f"error: {path} is of other {other[0]}; give another --out")
+        told["commit"] = ", ".join(dict.fromkeys([*stored["commit"].split(", "), told["commit"]]))
         kills, finished, wrong = (
             [Kill(*kill) for kill in stored["kills"]],
             stored["finished"],

@@ -33,6 +33,7 @@ class TensorBoard:
         self._writers: dict[int, Any] = {}
         self._zero: float | None = None  # the clock when wall_s was 0
         self._working = True
+        self._flushed_at = -float("inf")
 
     def resume(self, lines: Sequence[dict[str, Any]]) -> None:
         """Writes the files anew from the ``lines`` that a resumed run keeps: what came later is void."""
@@ -45,20 +46,34 @@ class TensorBoard:
         try:
             for line in lines if self._working else ():
                 self._add(line)
+            self._flush()
         except Exception as error:  # a full disk, or whatever breaks inside the library
             self._give_up(error)
 
     def _add(self, line: dict[str, Any]) -> None:
-        from tensorboardX import SummaryWriter
+        # Not by SummaryWriter: when its thread has died of a full disk, it waits for that thread for ever
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.summary import scalar
 
         if self._zero is None:
             self._zero = time.time() - line["wall_s"]
         seed = line["seed"]
         if seed not in self._writers:
-            self._writers[seed] = SummaryWriter(str(self._directory / f"seed{seed}"), flush_secs=FLUSH_S)
+            place = self._directory / f"seed{seed}"
+            place.mkdir(parents=True, exist_ok=True)
+            self._writers[seed] = EventsWriter(str(place / "events"))
+        clock = self._zero + line["wall_s"]
         for name, value in line.items():
             if name not in ("seed", "step"):
-                self._writers[seed].add_scalar(name, value, line["step"], self._zero + line["wall_s"])
+                event = Event(summary=scalar(name, value), step=line["step"], wall_time=clock)
+                self._writers[seed].write_event(event)
+
+    def _flush(self) -> None:
+        if time.monotonic() - self._flushed_at >= FLUSH_S:
+            for writer in self._writers.values():
+                writer.flush()
+            self._flushed_at = time.monotonic()
 
     def close(self, exit_code: int) -> None:
         """Writes what is still to be written."""

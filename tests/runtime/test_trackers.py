@@ -289,7 +289,7 @@ def test_broken_event_files_do_not_stop_training(stubbed, tmp_path, monkeypatch,
     def broken(*_):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("tensorboardX.SummaryWriter.add_scalar", broken)
+    monkeypatch.setattr("tensorboardX.event_file_writer.EventsWriter.write_event", broken)
     words = [*SMALL, *EVERY, "wandb.mode=disabled", "log.tensorboard=true", f"out={tmp_path / 'run'}"]
     assert train.main(words) == 0
     assert capsys.readouterr().err == (

@@ -111,13 +111,13 @@ def last_line(run: Path) -> int:
 def train(words: Sequence[str], log: Path) -> None:
     """``python -m seca_jax.train``, in a process of its own whose output goes into a file."""
     from seca_jax import door
-    from seca_jax import train as command
+    from seca_jax.train import main as command
 
     with open(log, "wb") as file:
         for output in (1, 2):
             os.dup2(file.fileno(), output)
     door.quietly()
-    sys.exit(command.main(list(words)))
+    sys.exit(command(list(words)))
 
 
 def started(run: Path) -> Any:
@@ -228,6 +228,7 @@ def main() -> int:
     draw = random.Random(f"{arguments.seed} {len(kills)}")
     with tempfile.TemporaryDirectory(prefix="durability-") as there:
         whole, run = Path(there) / "whole", Path(there) / "run"
+        begun = starting_s = 0.0
         for _ in range(2):  # the first time it compiles, which the later ones need not
             shutil.rmtree(whole, ignore_errors=True)
             begun = time.monotonic()

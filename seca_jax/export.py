@@ -68,6 +68,8 @@ def seed_of(chosen: Options, config: Config, step: int) -> int:
 def directory(chosen: Options) -> Path:
     """The directory that the files go into, made; raises ConfigError where it cannot be."""
     path = Path(chosen.out) if chosen.out else Path(chosen.run) / HOME
+    if not chosen.out:
+        runs.check_links(chosen.run)
     if (path / runs.CHECKPOINTS).exists() or (path / runs.METRICS).exists():
         raise ConfigError(f"out={path}: is the directory of a run; give another one")
     try:

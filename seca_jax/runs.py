@@ -85,7 +85,22 @@ def write_atomically(path: str | os.PathLike, content: str | bytes) -> None:
 
 def checkpoint_steps(run_dir: str | os.PathLike, name: str = CHECKPOINTS) -> list[int]:
     """Steps of the complete checkpoints of a run, ascending; others have no mere number for a name."""
-    return sorted(int(path.name) for path in (Path(run_dir) / name).glob("*") if path.name.isdigit())
+    names = (path.name for path in (Path(run_dir) / name).glob("*"))
+    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+
+
+def check_links(run_dir: str | os.PathLike) -> None:
+    """Raises ConfigError if a link in a run's directory leads out of it: what is written there would, too."""
+    home = Path(run_dir).resolve()
+    for place, directories, files in os.walk(home):
+        for path in (Path(place) / name for name in (*directories, *files)):
+            if path.is_symlink() and not path.resolve().is_relative_to(home):
+                raise ConfigError(
+                    f"{Path(run_dir) / path.relative_to(home)}: leads out of the run's directory, to "
+                    f"{os.readlink(path)}; put what it leads to in its place, or remove it"
+                )
+        # W&B's own links are absolute, and lead to where a moved run was before
+        directories[:] = [name for name in directories if Path(place) / name != home / "wandb"]
 
 
 def read_metrics(
@@ -147,9 +162,10 @@ def locked(run_dir: str | os.PathLike, word: str) -> Iterator[None]:
         word: what the user said, ``out`` or ``resume``, for the message.
 
     Raises:
-        ConfigError: another process has it, or nothing can be written there.
+        ConfigError: another process has it, nothing can be written there, or a link in it leads elsewhere.
     """
     path = Path(run_dir) / LOCK
+    check_links(run_dir)
     missing = [place for place in (path.parent, *path.parent.parents) if not place.exists()]
     try:
         file = _take(path)
@@ -263,6 +279,8 @@ def writable(given: str, run: str, name: str) -> Path:
     shipped = run.startswith(SHIPPED)  # nobody's own files go into the package
     path = Path(f"{place(run).name}-{name}" if shipped else Path(run) / name)
     path = Path(given) if given else path
+    if not given and not shipped:
+        check_links(run)
     if path.is_dir():
         raise ConfigError(f"{path}: is a directory; give a file")
     if not path.parent.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):

@@ -41,8 +41,8 @@ program waits for its turn. Rates are
 A resumed run keeps its stored config; it may be made longer (total_steps) and change
 {free}.
 
-Exit status: 0 done, 2 bad input, 3 stopped on a non-finite value, 4 the last checkpoint could not be
-written, 130 interrupted after saving (a second Ctrl-C aborts at once).
+Exit status: 0 done, 2 bad input, 3 stopped on a non-finite value, 4 the last checkpoint or lines
+could not be written, 130 interrupted after saving (a second Ctrl-C aborts at once).
 """
 TOGETHER = "--together"
 KEYS = "Keys, given as key=value (--help algo=qmix preset=paper shows their defaults):"

@@ -53,9 +53,10 @@ class TensorBoard:
     def _add(self, line: dict[str, Any]) -> None:
         # Not by SummaryWriter: when its thread has died of a full disk, it waits for that thread for ever
         from tensorboardX.event_file_writer import EventsWriter
-        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.proto import event_pb2
         from tensorboardX.summary import scalar
 
+        events: Any = event_pb2  # made when it is imported
         if self._zero is None:
             self._zero = time.time() - line["wall_s"]
         seed = line["seed"]
@@ -66,7 +67,7 @@ class TensorBoard:
         clock = self._zero + line["wall_s"]
         for name, value in line.items():
             if name not in ("seed", "step"):
-                event = Event(summary=scalar(name, value), step=line["step"], wall_time=clock)
+                event = events.Event(summary=scalar(name, value), step=line["step"], wall_time=clock)
                 self._writers[seed].write_event(event)
 
     def _flush(self) -> None:

@@ -1,0 +1,83 @@
+"""docs/cluster.md's job under a scheduler that signals it, kills it after a grace, and hears its wishes."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+
+import documents
+import pytest
+import stub
+from test_log import SMALL
+
+from seca_jax import runs
+
+pytestmark = pytest.mark.slow
+
+WORDS = [*SMALL, "log.interval=100_000", "eval.interval=1_000_000", "checkpoint.interval=200_000"]
+WORDS += ["total_steps=4_000_000", "wandb.mode=disabled"]
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """The job's script, and an environment in which python trains small and scontrol leaves a mark."""
+    (block,) = (b for b in documents.blocks(documents.ROOT / "docs" / "cluster.md") if b.file == "job.sh")
+    (tmp_path / "job.sh").write_text(block.text)
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    called = {
+        "python": f'words=("${{@:3}}"); [[ $3 == resume=* ]] || words+=({" ".join(WORDS)})\n'
+        f'exec {sys.executable} {stub.__file__} "${{words[@]}}"',
+        "scontrol": f'echo "$@" >> {tmp_path / "requeued"}',
+    }
+    for name, line in called.items():
+        (tools / name).write_text(f"#!/usr/bin/env bash\n{line}\n")
+        (tools / name).chmod(0o755)
+    run = {"MAP": "3m", "ALGO": "seca", "RUN": str(tmp_path / "run")}
+    path = os.pathsep.join([str(tools), os.environ["PATH"]])
+    return tmp_path, {**os.environ, **run, "PATH": path, "SLURM_JOB_ID": "7"}
+
+
+def once(cluster, limit_s, grace_s):
+    """One go of the job: SIGTERM to its shell after ``limit_s``, SIGKILL to all of it ``grace_s`` later.
+
+    Returns:
+        its exit status, and whether it has asked to be requeued.
+    """
+    place, environment = cluster
+    (place / "requeued").unlink(missing_ok=True)
+    with open(place / "log", "ab") as log:
+        job = subprocess.Popen(
+            ["bash", str(place / "job.sh")], env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        job.wait(limit_s)
+    except subprocess.TimeoutExpired:
+        job.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            job.wait(grace_s)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(job.pid, signal.SIGKILL)
+    asked = place / "requeued"
+    return job.wait(), asked.exists() and asked.read_text() == "requeue 7\n"
+
+
+@pytest.mark.parametrize("grace_s", [60.0, 0.3], ids=["time to save", "no time to save"])
+def test_a_job_that_is_preempted_again_and_again_comes_to_the_same_end(cluster, metrics, grace_s):
+    place, environment = cluster
+    run, whole = place / "run", place / "whole"
+    subprocess.run([sys.executable, stub.__file__, *WORDS, f"out={whole}"], check=True, capture_output=True)
+    ends = []
+    for limit_s in (4.0, 6.0, 8.0, 10.0, 600.0):
+        status, asked = once(cluster, limit_s, grace_s)
+        told = (ends, status, (place / "log").read_text())
+        assert status in (0, 130, 143, -signal.SIGKILL, -signal.SIGTERM), told
+        # Without its asking, the scheduler requeues what it has killed
+        assert asked == (status in (130, 143)), told
+        ends.append(status)
+        if status == 0:
+            break
+    assert ends[-1] == 0 and len(ends) > 1, ends
+    assert metrics(run, timing=False) == metrics(whole, timing=False)
+    assert runs.checkpoint_steps(run) == runs.checkpoint_steps(whole)

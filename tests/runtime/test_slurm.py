@@ -12,6 +12,7 @@ import stub
 from test_log import SMALL
 
 from seca_jax import runs
+from seca_jax.config import compose
 
 pytestmark = pytest.mark.slow
 
@@ -81,3 +82,51 @@ def test_a_job_that_is_preempted_again_and_again_comes_to_the_same_end(cluster, 
     assert ends[-1] == 0 and len(ends) > 1, ends
     assert metrics(run, timing=False) == metrics(whole, timing=False)
     assert runs.checkpoint_steps(run) == runs.checkpoint_steps(whole)
+
+
+SUBMIT = """
+import psutil, signal, sys, time
+import stub, submitit
+from cluster import Training
+from seca_jax import runs
+
+class Small(Training):
+    def __call__(self):
+        from seca_jax import algos, envs
+        envs.make, algos.make = stub.make_env, stub.make_algorithm
+        return super().__call__()
+
+executor = submitit.AutoExecutor("log", cluster="local")
+executor.update_parameters(timeout_min=60)
+words = dict(word.split("=") for word in sys.argv[1:])
+job = executor.submit(Small("run", **words))
+for line in (10, 100):
+    while len(runs.read_metrics("run")) < line and not job.done():
+        time.sleep(0.02)
+    for task in psutil.Process(job._process.pid).children():
+        task.send_signal(signal.SIGUSR2)
+        task.wait()
+print(job.result())
+"""
+
+
+def test_a_preempted_job_of_submitit_goes_on(tmp_path, metrics):
+    pytest.importorskip("submitit")
+    (block,) = (b for b in documents.blocks(documents.ROOT / "docs" / "cluster.md") if b.file == "cluster.py")
+    (tmp_path / "cluster.py").write_text(block.text)
+    words = [*SMALL, "log.interval=20_000", "eval.interval=1_000_000", "checkpoint.interval=200_000"]
+    words += ["total_steps=8_000_000", "wandb.mode=disabled"]
+    whole, here = tmp_path / "whole", os.path.dirname(stub.__file__)
+    subprocess.run([sys.executable, stub.__file__, *words, f"out={whole}"], check=True, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-c", SUBMIT, *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), here, os.environ["PYTHONPATH"]])},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "done\n"
+    assert len(compose.load(tmp_path / "run")[1]["resumed"]) == 2
+    assert metrics(tmp_path / "run", timing=False) == metrics(whole, timing=False)

@@ -29,7 +29,7 @@ from seca_jax.envs.smax.scenarios import Scenario
 GROUPS = ("algo", "preset")
 ESSENTIAL = ("map", "algo", "seeds", "seed", "total_steps")  # without them a config.yaml is no run's
 # What a resumed run may change: how long, where and how it is watched, not what it computes
-FREE_ON_RESUME = ("device", "log.progress", "log.tensorboard") + tuple(
+FREE_ON_RESUME = ("device", "mesh", "log.progress", "log.tensorboard") + tuple(
     name for name, _ in keys() if name.startswith(("checkpoint.", "wandb."))
 )
 

@@ -339,6 +339,11 @@ class Config:
     lam: float = key(0.95, "lambda of TD(lambda)", low=0, high=1, traced=True)
     lr_decay: bool = key(False, "let the learning rates fall linearly to zero over total_steps")
     device: str = key("auto", "auto, cpu, gpu or tpu", choices=("auto", "cpu", "gpu", "tpu"))
+    mesh: str = key(
+        "auto",
+        "devices as SEEDSxENVS, 4x2: 4 of them side by side along the seeds, each time 2 that share a seed's "
+        "environments; auto: seeds first, accelerators left over share environments",
+    )
     out: str = key("", "run directory; unless given, runs/<map>/<algo>/<name>", path=True)
     name: str = key("", "name of the run; empty: the start's date and time")
     resume: str = key("", "run directory to continue", path=True)
@@ -384,6 +389,20 @@ def replace(config: Any, name: str, value: Any) -> Any:
     if rest:
         value = replace(getattr(config, head), rest, value)
     return dataclasses.replace(config, **{head: value})
+
+
+def mesh_of(config: Config) -> tuple[int, int] | None:
+    """``mesh`` as (devices along the seeds, devices that share a seed's environments); None: auto.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if config.mesh == "auto":
+        return None
+    seeds, _, envs = config.mesh.partition("x")
+    if not (seeds.isdecimal() and envs.isdecimal() and int(seeds) and int(envs)):
+        raise ValueError("must be auto, or SEEDSxENVS as in 4x2")
+    return int(seeds), int(envs)
 
 
 def steps_per_update(config: Config) -> int | None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Callable
 
@@ -9,33 +10,43 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from seca_jax.config.check import ConfigError
+from seca_jax.arrays import ENVS
+from seca_jax.config.check import ConfigError, largest_part
 
 Device = Any  # jax.Device, which is no type to a type checker
+Shape = tuple[int, int]  # of a mesh: devices along the seeds, devices that share a seed's environments
 
 
-def configure(device: str, seeds: int = 1) -> list[Device]:
-    """Sets the platform and the compilation cache; returns the devices to use, at most one a seed.
+def configure(device: str, seeds: int = 1, shareable: int = 1, mesh: Shape | None = None) -> list[Device]:
+    """Sets the platform and the compilation cache; returns the devices to use, those of :func:`arranged`.
 
     A CPU counts as one device per core, up to the number of seeds: XLA runs a matrix product that is
-    batched over seeds on a single core, so seeds side by side are what keeps the cores busy.
+    batched over seeds on a single core, so seeds side by side are what keeps the cores busy. More of them
+    are there where ``mesh`` asks for more.
 
     The platform can only be chosen before JAX's first computation, hence before jaxmarl is imported.
     Compiled programs are kept in ``$JAX_COMPILATION_CACHE_DIR``, by default ``~/.cache/seca_jax``.
 
+    Args:
+        device: the key ``device``.
+        seeds: of the run.
+        shareable: environments of a seed that devices may share, see :func:`seca_jax.config.check.shareable`.
+        mesh: the key ``mesh``, see :func:`seca_jax.config.schema.mesh_of`.
+
     Raises:
-        ConfigError: the requested kind of device is not there.
+        ConfigError: the requested kind of device is not there, or not as often.
     """
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         cache = Path.home() / ".cache" / "seca_jax"
         jax.config.update("jax_compilation_cache_dir", str(cache))
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         with contextlib.suppress(RuntimeError):  # the platform is up already: take it as it is
-            jax.config.update("jax_num_cpu_devices", min(cores(), seeds))
+            wanted = 1 if mesh is None else mesh[0] * mesh[1]
+            jax.config.update("jax_num_cpu_devices", max(min(cores(), seeds), wanted))
     if device == "cpu":
         jax.config.update("jax_platforms", "cpu")
     try:
-        return (jax.devices() if device == "auto" else jax.devices(device))[:seeds]
+        found = jax.devices() if device == "auto" else jax.devices(device)
     except (RuntimeError, AssertionError):  # JAX asserts that a platform of JAX_PLATFORMS is there
         platforms = jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]
         if device == "auto":
@@ -46,6 +57,36 @@ def configure(device: str, seeds: int = 1) -> list[Device]:
         raise ConfigError(
             f"device={device}: JAX finds none here{asked}; {_extra(device)}use device=auto"
         ) from None
+    return arranged(found, seeds, shareable, mesh).ravel().tolist()
+
+
+def arranged(devices: Sequence[Device], seeds: int, shareable: int, mesh: Shape | None) -> np.ndarray:
+    """The devices that a run uses, [along the seeds, sharing a seed's environments].
+
+    Left to itself, it gives seeds their devices first, at most one each. Accelerators that are left over
+    then share environments, as many of them as divide these evenly. Cores of a CPU do not: a seed's own
+    is quicker without the others (they would wait for one another at every gradient).
+
+    Args:
+        devices: that there are.
+        seeds: of the run.
+        shareable: environments of a seed that devices may share evenly.
+        mesh: what the user wants instead.
+
+    Raises:
+        ConfigError: there are fewer than ``mesh`` wants.
+    """
+    if mesh is None:
+        along = min(len(devices), seeds)
+        spare = 1 if devices[0].platform == "cpu" else len(devices) // along
+        mesh = along, largest_part(shareable, min(spare, shareable))
+    along, sharing = mesh
+    if along * sharing > len(devices):
+        raise ConfigError(
+            f"mesh={along}x{sharing}: {along * sharing} devices, and there are {len(devices)}; "
+            "give a smaller one, or mesh=auto"
+        )
+    return np.array(devices[: along * sharing], object).reshape(along, sharing)
 
 
 def _extra(platforms: str | None) -> str:
@@ -72,16 +113,20 @@ class SeedAxis:
     changes no number. The copies stay on the devices and are dropped on the way to the host: dropping
     them in compiled code would make the devices exchange data and wait for each other.
 
+    Where several devices share a seed's environments, each holds the seed's whole state and works on its
+    share of what is said to be shared out (:func:`seca_jax.arrays.shared_out`); XLA adds up their gradients.
+
     Attributes:
         rows: seeds and copies, the size of the axis on the devices.
         sharding: of every array with a seed axis on the devices.
     """
 
-    def __init__(self, devices: list[Device], seeds: int) -> None:
-        """``devices`` beyond one a seed are left alone."""
-        devices = devices[:seeds]
-        self._seeds, self.rows = seeds, -(-seeds // len(devices)) * len(devices)
-        self._mesh = Mesh(np.array(devices), ("seed",))
+    def __init__(self, devices: np.ndarray, seeds: int) -> None:
+        """``devices`` [along the seeds, sharing a seed's environments], see :func:`arranged`."""
+        along, sharing = devices.shape
+        self._seeds, self.rows = seeds, -(-seeds // along) * along
+        # An axis that nobody shares is left out: the program is then the one that knows no such axis
+        self._mesh = Mesh(devices, ("seed", ENVS)) if sharing > 1 else Mesh(devices[:, 0], ("seed",))
         self.sharding = NamedSharding(self._mesh, PartitionSpec("seed"))
 
     def map(self, function: Callable, in_axes: tuple[int | None, ...]) -> Callable:
@@ -92,6 +137,7 @@ class SeedAxis:
             mesh=self._mesh,
             in_specs=specs,
             out_specs=PartitionSpec("seed"),
+            axis_names={"seed"},  # the other axis, if there is one, is XLA's to partition
             check_vma=False,
         )
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from seca_jax import algos, envs, runs
 from seca_jax.config import compose
-from seca_jax.config.check import ConfigError
+from seca_jax.config.check import ConfigError, shareable
 from seca_jax.config.learners import unread
-from seca_jax.config.schema import Config, get
+from seca_jax.config.schema import Config, get, mesh_of
 from seca_jax.envs.base import Environment
 from seca_jax.runtime import checkpoint, initial, interrupt, loop, tensorboard
 from seca_jax.runtime import wandb as board
@@ -36,7 +36,7 @@ def prepare(config: Config) -> tuple[list[Device], Environment, Learner]:
             is to follow training is not installed.
     """
     tensorboard.check(config)
-    devices = configure(config.device, config.seeds)
+    devices = configure(config.device, config.seeds, shareable(config), mesh_of(config))
     try:
         env = envs.make(config)
         return devices, env, algos.make(config, env)
@@ -62,6 +62,12 @@ def _functions(
     devices: tuple[Device, ...],
 ) -> Functions:
     return Functions(config, make_env(config), make_learner, list(devices))
+
+
+def meshed(program: Program) -> str:
+    """How the devices are used, as the key ``mesh`` has it, in words."""
+    along, sharing = program.functions.mesh.shape
+    return f"mesh={along}x{sharing}"
 
 
 class Outcome(NamedTuple):
@@ -111,7 +117,7 @@ def run(
             save(run_dir, config, origin, f"out={run_dir}: cannot be created")
         terminal.say(
             f"{config.algo} on {config.map}, {config.seeds} seed{'s' * (config.seeds > 1)}, "
-            f"{described(devices)}: {run_dir}; compiling"
+            f"{described(devices)}, {meshed(program)}: {run_dir}; compiling"
         )
         for remark in remarks:
             terminal.warn(remark)

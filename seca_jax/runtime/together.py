@@ -172,7 +172,7 @@ def _train(configs: Sequence[Config], labels: Sequence[str], argv: Sequence[str]
         ]
         terminal.say(
             f"{len(configs)} runs of {whole.algo} on {whole.map} side by side, {whole.seeds} seeds in all, "
-            f"{described(devices)}; compiling"
+            f"{described(devices)}, {session.meshed(program)}; compiling"
         )
         with interrupt.graceful(lambda: terminal.warn(session.STOPPING)) as stop:
             ending = loop.run(

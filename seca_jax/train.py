@@ -113,6 +113,13 @@ def plan(words: Sequence[str]) -> list[Job]:
         config = with_directory(compose.compose(values), label, now)
         check(config)
         job = Job(config, bool(multirun), label)
+        if config.distributed.coordinator:
+            if multirun:
+                raise ConfigError(
+                    "--multirun: processes of distributed.* train one run; give one value a key"
+                )
+            jobs.append(job)  # the first process looks at the directory when they have met
+            continue
         if settled(job) is config:
             runs.check_vacant(config.out)
         jobs.append(job)

@@ -89,6 +89,25 @@ def check_mesh(config: Config) -> None:
         )
 
 
+def check_distributed(config: Config) -> None:
+    """Raises ConfigError unless ``distributed.*`` says where all processes are, or nothing."""
+    coordinator, processes, process = (
+        getattr(config.distributed, name) for name in ("coordinator", "processes", "process")
+    )
+    if coordinator in ("", "auto"):
+        if processes or process >= 0:
+            name = f"distributed.processes={processes}" if processes else f"distributed.process={process}"
+            raise ConfigError(f"{name}: goes with distributed.coordinator=HOST:PORT, the same for all")
+        return
+    if not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^:\s]+):[0-9]{1,5}", coordinator):
+        raise ConfigError(f"distributed.coordinator={coordinator}: must be HOST:PORT of process 0, or auto")
+    if processes < 1:
+        raise ConfigError("distributed.processes is missing: how many there are, the same for all of them")
+    if not 0 <= process < processes:
+        told = f"distributed.process={process}:" if process >= 0 else "distributed.process is missing:"
+        raise ConfigError(f"{told} each process has its own number, 0 to {processes - 1}")
+
+
 def shareable(config: Config) -> int:
     """Environments that devices may share evenly in all that an update does: divisors of it do."""
     batches = [config.num_envs]
@@ -138,6 +157,7 @@ def check(config: Config) -> None:
         right = " ".join(f"{name}={largest_part(config.num_envs, get(config, name))}" for name in uneven)
         raise ConfigError(f"{wrong} must divide num_envs={config.num_envs}, as {right} would")
     check_mesh(config)
+    check_distributed(config)
     update = steps_per_update(config)
     if update is None and config.total_steps < config.num_envs:
         raise ConfigError(

@@ -292,6 +292,20 @@ class InitConfig:
 
 
 @dataclass(frozen=True)
+class DistributedConfig:
+    """``distributed.*``: several processes that train one run, as on the hosts of a cluster."""
+
+    coordinator: str = key(
+        "",
+        "HOST:PORT of process 0, or auto: as Slurm, Open MPI, Kubernetes or a TPU pod tell (distributed=auto "
+        "for short); empty: one process",
+    )
+    processes: int = key(0, "how many there are, where coordinator is HOST:PORT", low=0)
+    process: int = key(-1, "which one this is, from 0, where coordinator is HOST:PORT", low=-1)
+    timeout: int = key(300, "seconds that they wait for one another at the start", low=1)
+
+
+@dataclass(frozen=True)
 class WandbConfig:
     """``wandb.*``: where Weights & Biases sends a run."""
 
@@ -358,6 +372,7 @@ class Config:
     eval: EvalConfig = group(EvalConfig, "greedy evaluation")
     log: LogConfig = group(LogConfig, "logging")
     checkpoint: CheckpointConfig = group(CheckpointConfig, "checkpoints")
+    distributed: DistributedConfig = group(DistributedConfig, "several processes that train one run")
     wandb: WandbConfig = group(WandbConfig, "Weights & Biases")
 
 

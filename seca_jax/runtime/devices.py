@@ -11,13 +11,15 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from seca_jax.arrays import ENVS
-from seca_jax.config.check import ConfigError, largest_part
+from seca_jax.config.check import ConfigError
 
 Device = Any  # jax.Device, which is no type to a type checker
 Shape = tuple[int, int]  # of a mesh: devices along the seeds, devices that share a seed's environments
 
 
-def configure(device: str, seeds: int = 1, shareable: int = 1, mesh: Shape | None = None) -> list[Device]:
+def configure(
+    device: str, seeds: int = 1, shareable: int = 1, mesh: Shape | None = None, processes: int = 1
+) -> list[Device]:
     """Sets the platform and the compilation cache; returns the devices to use, those of :func:`arranged`.
 
     A CPU counts as one device per core, up to the number of seeds: XLA runs a matrix product that is
@@ -32,6 +34,7 @@ def configure(device: str, seeds: int = 1, shareable: int = 1, mesh: Shape | Non
         seeds: of the run.
         shareable: environments of a seed that devices may share, see :func:`seca_jax.config.check.shareable`.
         mesh: the key ``mesh``, see :func:`seca_jax.config.schema.mesh_of`.
+        processes: that ``mesh`` is spread over.
 
     Raises:
         ConfigError: the requested kind of device is not there, or not as often.
@@ -41,7 +44,7 @@ def configure(device: str, seeds: int = 1, shareable: int = 1, mesh: Shape | Non
         jax.config.update("jax_compilation_cache_dir", str(cache))
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         with contextlib.suppress(RuntimeError):  # the platform is up already: take it as it is
-            wanted = 1 if mesh is None else mesh[0] * mesh[1]
+            wanted = 1 if mesh is None else -(-mesh[0] * mesh[1] // processes)
             jax.config.update("jax_num_cpu_devices", max(min(cores(), seeds), wanted))
     if device == "cpu":
         jax.config.update("jax_platforms", "cpu")
@@ -73,20 +76,46 @@ def arranged(devices: Sequence[Device], seeds: int, shareable: int, mesh: Shape 
         shareable: environments of a seed that devices may share evenly.
         mesh: what the user wants instead.
 
+    Every process of a distributed run has as many of them as the others.
+
     Raises:
-        ConfigError: there are fewer than ``mesh`` wants.
+        ConfigError: there are fewer than ``mesh`` wants, or they cannot be spread over the processes.
     """
+    own: dict[int, list[Device]] = {}
+    for device in devices:
+        own.setdefault(device.process_index, []).append(device)
+    processes, each = len(own), min(map(len, own.values()))
     if mesh is None:
-        along = min(len(devices), seeds)
-        spare = 1 if devices[0].platform == "cpu" else len(devices) // along
-        mesh = along, largest_part(shareable, min(spare, shareable))
+        total, cpu = processes * each, devices[0].platform == "cpu"
+        alongs = range(min(total, seeds), 0, -1)
+        candidates = [(along, 1 if cpu else total // along) for along in alongs]
+        # A CPU's share environments where a process would be left without a seed
+        candidates += [(along, processes) for along in alongs if along * processes <= total]
+        fitting = (
+            (along, sharing)
+            for along, most in candidates
+            for sharing in range(most, 0, -1)
+            if shareable % sharing == 0 and along * sharing % processes == 0
+        )
+        mesh = next(fitting, None)
+        if mesh is None:
+            raise ConfigError(
+                f"seeds={seeds}: {processes} processes cannot have a share each; give more seeds, or "
+                f"num_envs and minibatches that {processes} divides"
+            )
     along, sharing = mesh
-    if along * sharing > len(devices):
+    if along * sharing > processes * each:
         raise ConfigError(
-            f"mesh={along}x{sharing}: {along * sharing} devices, and there are {len(devices)}; "
+            f"mesh={along}x{sharing}: {along * sharing} devices, and there are {processes * each}; "
             "give a smaller one, or mesh=auto"
         )
-    return np.array(devices[: along * sharing], object).reshape(along, sharing)
+    if along * sharing % processes:
+        raise ConfigError(
+            f"mesh={along}x{sharing}: {along * sharing} devices do not divide evenly among "
+            f"{processes} processes"
+        )
+    used = [one for part in own.values() for one in part[: along * sharing // processes]]
+    return np.array(used, object).reshape(along, sharing)
 
 
 def _extra(platforms: str | None) -> str:
@@ -128,6 +157,8 @@ class SeedAxis:
         # An axis that nobody shares is left out: the program is then the one that knows no such axis
         self._mesh = Mesh(devices, ("seed", ENVS)) if sharing > 1 else Mesh(devices[:, 0], ("seed",))
         self.sharding = NamedSharding(self._mesh, PartitionSpec("seed"))
+        self._alone = len({device.process_index for device in devices.flat}) == 1
+        self._whole = jax.jit(lambda x: x, out_shardings=NamedSharding(self._mesh, PartitionSpec()))
 
     def map(self, function: Callable, in_axes: tuple[int | None, ...]) -> Callable:
         """``vmap(function, in_axes)`` over the rows, each device its share; 0 or None per argument."""
@@ -149,16 +180,25 @@ class SeedAxis:
             if is_key(x):
                 # Raw numbers travel: a key array would be indexed by a program on other devices
                 return jax.random.wrap_key_data(placed(np.asarray(jax.random.key_data(x))))
-            return jax.device_put(np.asarray(x)[filled], self.sharding)
+            rows = np.asarray(x)[filled]
+            if self._alone:
+                return jax.device_put(rows, self.sharding)
+            # Every process has the whole and takes its devices' rows of it
+            return jax.make_array_from_callback(rows.shape, self.sharding, lambda part: rows[part])
 
         return jax.tree.map(placed, tree)
 
     def fetch(self, tree: Any) -> Any:
-        """Arrays [rows, ...] of the devices to the host: [seeds, ...], NumPy except for keys."""
+        """Arrays [rows, ...] of the devices to the host: [seeds, ...], NumPy except for keys.
+
+        All processes get all rows, and have to ask for them together.
+        """
 
         def fetched(x: Any) -> Any:
             if is_key(x):
                 return jax.random.wrap_key_data(fetched(jax.random.key_data(x)))
+            if not self._alone:  # leaf by leaf: a device has room for one more, not for all at once
+                x = self._whole(x).addressable_data(0)
             return np.asarray(x)[: self._seeds]
 
         return jax.tree.map(fetched, tree)

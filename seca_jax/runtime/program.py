@@ -90,7 +90,7 @@ def shape(config: Config) -> Config:
     default = Config()
     for name in (*traced(), *UNSEEN):
         config = replace(config, name, get(default, name))
-    for group in ("log", "checkpoint", "wandb"):
+    for group in ("log", "checkpoint", "distributed", "wandb"):
         config = replace(config, group, getattr(default, group))
     return config
 

@@ -15,7 +15,7 @@ from seca_jax.config.check import ConfigError
 from seca_jax.runtime.devices import arranged
 
 SIZES = {
-    "num_envs": 8, "window": 8, "actor.hidden": 8, "critic.mixing": 8, "critic.hypernet_hidden": "8",
+    "num_envs": 16, "window": 4, "actor.hidden": 8, "critic.mixing": 8, "critic.hypernet_hidden": "8",
     "actor.epochs": 1, "actor.minibatches": 2, "critic.updates": 1, "critic.minibatches": 2,
     "eval.episodes": 6, "log.interval": 64, "q.mixing": 8, "q.hypernet": 8, "q.batch": 8, "q.episodes": 16,
     "q.updates": 1,

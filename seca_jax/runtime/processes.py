@@ -9,7 +9,9 @@ hold for one of them only.
 """
 
 import contextlib
+import socket
 import sys
+import time
 import traceback
 import zlib
 from dataclasses import asdict
@@ -47,14 +49,33 @@ def start(config: Config) -> None:
         "process_id": wanted.process,
     }
     try:
+        if wanted.coordinator != AUTO and wanted.process:
+            listening(wanted.coordinator, wanted.timeout)
         jax.distributed.initialize(
             **({} if wanted.coordinator == AUTO else where), initialization_timeout=wanted.timeout
         )
-    except (RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         detail = " ".join(str(error).split())[:200]
         raise ConfigError(
             f"distributed.coordinator={wanted.coordinator}: the processes did not meet ({detail})"
         ) from None
+
+
+def listening(coordinator: str, seconds: float) -> None:
+    """Waits until somebody listens at HOST:PORT; raises OSError where nobody does in time.
+
+    JAX, which waits as well, would end the process with a page of C++.
+    """
+    host, _, port = coordinator.rpartition(":")
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=seconds).close()
+            return
+        except OSError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.1)
 
 
 def count() -> int:
@@ -151,8 +172,11 @@ def ending_together() -> Iterator[None]:
         if count() == 1:
             raise
         number = f"process {jax.process_index()} of {count()}"
-        if isinstance(error, jax.errors.JaxRuntimeError):  # mostly: another one has gone
-            print(f"error: {number} ends: {' '.join(str(error).split())[:300]}", file=sys.stderr)
+        text = " ".join(str(error).split())[:200]
+        if "Gloo" in text:  # which connects CPUs; it says that of an exchange with whoever has gone
+            print(f"error: {number} ends, since another one has ({text})", file=sys.stderr)
+        elif isinstance(error, jax.errors.JaxRuntimeError):  # the same on accelerators, or out of memory
+            print(f"error: {number} ends: {text}", file=sys.stderr)
         else:
             traceback.print_exc()
             print(f"error: {number} ends, and with it the others", file=sys.stderr)

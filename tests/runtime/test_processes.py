@@ -132,7 +132,8 @@ def test_an_exception_of_one_ends_all(tmp_path):
     (first, _, complaint), (second, _, error) = ends(start(["-c", code, *words]))
     assert second == 1 and "ArithmeticError: of this process alone" in error
     assert error.endswith("error: process 1 of 2 ends, and with it the others\n")
-    assert first not in (0, None), complaint
+    assert first == 1 and complaint.startswith("error: process 0 of 2 ends, since another one has (")
+    assert complaint.count("\n") == 1
     assert time.monotonic() - begun < 200
 
 
@@ -149,6 +150,14 @@ def test_bad_input_of_one_is_a_line_of_all(tmp_path):
     complaint = "the processes of a distributed run were started with different keys; give all the same"
     assert [(status, err) for status, _, err in told] == [(2, f"error: {complaint}\n")] * 2
     assert not (tmp_path / "run").exists()
+
+
+def test_nobody_at_the_coordinators_address_is_a_line(tmp_path):
+    own = [f"distributed=127.0.0.1:{free_port()}", "distributed.processes=2", "distributed.process=1"]
+    words = [stub.__file__, *SMALL, *own, "distributed.timeout=1", f"out={tmp_path / 'run'}"]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert "the processes did not meet ([Errno 111] Connection refused)" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,7 @@ class Functions:
         place, fetch: anything with a seed axis from the host to the devices and back.
         abstract: ShapeDtypeStructs of ``{"state", "tally"}``, what a checkpoint holds.
         update_steps: most environment steps of a seed in one update.
+        arguments: ShapeDtypeStructs of what ``chunk`` is called with, [rows, ...].
         mesh: the devices, [along the seeds, sharing a seed's environments].
     """
 
@@ -175,6 +176,8 @@ class Functions:
         self.chunk = compiled(chunk, (0, 0, 0, None), donate_argnums=(1, 2))
         self.reset = compiled(lambda state: fresh_tally(some, state))
         state, tally = jax.eval_shape(self.init, self.place(np.zeros(config.seeds, np.uint32)))
+        rates = {name: jax.ShapeDtypeStruct((axis.rows,), jnp.float32) for name in traced()}
+        self.arguments = rates, state, tally, jax.ShapeDtypeStruct((), jnp.int32)
         self.abstract = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct((config.seeds, *x.shape[1:]), x.dtype),
             {"state": state, "tally": tally},

@@ -16,7 +16,7 @@ from seca_jax.config.check import ConfigError, shareable
 from seca_jax.config.learners import unread
 from seca_jax.config.schema import Config, get, mesh_of
 from seca_jax.envs.base import Environment
-from seca_jax.runtime import checkpoint, initial, interrupt, loop, processes, tensorboard
+from seca_jax.runtime import checkpoint, initial, interrupt, loop, memory, processes, tensorboard
 from seca_jax.runtime import wandb as board
 from seca_jax.runtime.devices import Device, configure
 from seca_jax.runtime.log import MetricsFile, MetricsList, Terminal, Tracker
@@ -136,6 +136,7 @@ def _run(
         terminal = Terminal(config.total_steps, config.log.progress, quiet, mute=not processes.first())
         program = program_of(config, devices)
         # While nothing is written yet: it may be refused
+        size = processes.agreed(lambda: memory.told(config, program.functions))
         start = processes.agreed(lambda: start_of(config, program.abstract))
         origin = provenance(devices, argv, "seca_jax.train")
         if config.resume:
@@ -148,6 +149,7 @@ def _run(
             f"{config.algo} on {config.map}, {config.seeds} seed{'s' * (config.seeds > 1)}, "
             f"{described(devices)}, {meshed(program)}: {run_dir}; compiling"
         )
+        terminal.say(size)
         for remark in remarks:
             terminal.warn(remark)
         signals = (
@@ -182,8 +184,10 @@ def _in_memory(config: Config, callback: loop.Callback | None, quiet: bool) -> O
     """A run that leaves no directory."""
     devices, _, _ = prepare(config)
     program = program_of(config, devices)
+    size = processes.agreed(lambda: memory.told(config, program.functions))
     metrics = MetricsList()
     terminal = Terminal(config.total_steps, config.log.progress, quiet, mute=not processes.first())
+    terminal.say(size)
     try:
         ending = loop.run(
             config,

@@ -17,7 +17,9 @@ def test_an_update_lowers_for_gpu_and_tpu_without_foreign_calls(algo, monkeypatc
     config = compose.from_words(["map=3m", f"algo={algo}", "q.episodes=64"])
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")  # batches are then worked on in one piece
     learner = algos.make(config, envs.make(config))
-    state = jax.eval_shape(jax.vmap(learner.init), jax.eval_shape(lambda: jax.random.split(jax.random.key(0))))
+    state = jax.eval_shape(
+        jax.vmap(learner.init), jax.eval_shape(lambda: jax.random.split(jax.random.key(0)))
+    )
     traced = jax.jit(jax.vmap(learner.train_step)).trace(state)
     for platform in ("cuda", "tpu"):
         text = traced.lower(lowering_platforms=(platform,)).as_text()

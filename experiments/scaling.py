@@ -87,12 +87,12 @@ def measure(words: list[str]) -> dict[str, Any]:
     steps = config.num_envs * config.window
     operations = products(jax.make_jaxpr(learner.train_step)(state).jaxpr) / steps
     step = jax.jit(learner.train_step, donate_argnums=0).lower(state).compile()
-    memory = step.memory_analysis()
-    current, _ = step(jax.jit(learner.init)(jax.random.key(0)))
+    memory: Any = step.memory_analysis()
+    current: Any = step(jax.jit(learner.init)(jax.random.key(0)))[0]
     times = []
     for _ in range(REPEATS):
         began = time.perf_counter()
-        current, _ = jax.block_until_ready(step(current))
+        current = jax.block_until_ready(step(current)[0])
         times.append(time.perf_counter() - began)
     return {
         "map": config.map,

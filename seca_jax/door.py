@@ -54,7 +54,8 @@ def quietly() -> None:
     atexit.register(_flush)
 
 
-def _leave(status: int) -> NoReturn:
+def leave(status: int) -> NoReturn:
+    """Ends the process at once with ``status``, after what is to be undone."""
     while undo:
         undo.pop()()
     os._exit(status)
@@ -64,23 +65,23 @@ def _interrupt(_: int, frame: FrameType | None) -> None:
     while frame is not None:
         # Packages that are being imported turn the exception into others, go on, or abort the process
         if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
-            _leave(EXIT_INTERRUPTED)
+            leave(EXIT_INTERRUPTED)
         frame = frame.f_back
     raise KeyboardInterrupt
 
 
 def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if issubclass(kind, KeyboardInterrupt):
-        _leave(EXIT_INTERRUPTED)
+        leave(EXIT_INTERRUPTED)
     if issubclass(kind, BrokenPipeError):
-        _leave(EXIT_NO_READER)
+        leave(EXIT_NO_READER)
     sys.__excepthook__(kind, error, trace)
 
 
 def _unraisable(unraisable: Any) -> None:
     """An exception that Python would print and forget, as in a destructor."""
     if isinstance(unraisable.exc_value, KeyboardInterrupt):
-        _leave(EXIT_INTERRUPTED)
+        leave(EXIT_INTERRUPTED)
     sys.__unraisablehook__(unraisable)
 
 

@@ -5,6 +5,7 @@ from seca_jax import door
 if __name__ == "__main__":
     door.quietly()
 
+import math
 import os
 import re
 import sys
@@ -19,7 +20,7 @@ from seca_jax import algos, envs, runs
 from seca_jax.config import commands, compose
 from seca_jax.config.check import ConfigError, check
 from seca_jax.config.learners import unread
-from seca_jax.config.schema import Config, get, keys, replace, traced
+from seca_jax.config.schema import Config, get, keys, mesh_of, replace, traced
 from seca_jax.config.words import expand, parse, repeated
 
 USAGE = """\
@@ -112,6 +113,13 @@ def plan(words: Sequence[str]) -> list[Job]:
         config = with_directory(compose.compose(values), label, now)
         check(config)
         job = Job(config, bool(multirun), label)
+        if config.distributed.coordinator:
+            if multirun:
+                raise ConfigError(
+                    "--multirun: processes of distributed.* train one run; give one value a key"
+                )
+            jobs.append(job)  # the first process looks at the directory when they have met
+            continue
         if settled(job) is config:
             runs.check_vacant(config.out)
         jobs.append(job)
@@ -154,7 +162,9 @@ def train(jobs: Sequence[Job], argv: Sequence[str]) -> int:
         return session.run(jobs[0].config, argv).status
     # The number of devices is settled with the first of them, and must do for all
     seeds = [job.config.seeds for job in jobs]
-    configure(jobs[0].config.device, sum(seeds) if TOGETHER in argv else max(seeds))
+    most = sum(seeds) if TOGETHER in argv else max(seeds)
+    meshes = [mesh for job in jobs if (mesh := mesh_of(job.config))]
+    configure(jobs[0].config.device, most, mesh=max(meshes, key=math.prod, default=None))
     for job in jobs:  # what cannot run is better known before the first has run for hours
         if settled(job) is not None:
             session.prepare(job.config)

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from seca_jax.arrays import held_whole, shared_out
+
 
 def optimiser(max_grad_norm: float) -> optax.GradientTransformation:
     """Adam's direction of a clipped gradient; :func:`descend` scales it by the learning rate."""
@@ -45,7 +47,9 @@ def passes(
         else:
             num_envs = jax.tree.leaves(batch)[0].shape[1]
             places = jax.random.permutation(key, num_envs).reshape(minibatches, -1)
-            parts = jax.tree.map(lambda x: jnp.moveaxis(jnp.take(x, places, axis=1), 1, 0), batch)
+            # Any device's environments may be drawn into any minibatch
+            parts = jax.tree.map(lambda x: jnp.moveaxis(jnp.take(x, places, axis=1), 1, 0), held_whole(batch))
+            parts = shared_out(parts, 2)
         return jax.lax.scan(update, carry, parts)
 
     return jax.lax.scan(one, carry, jax.random.split(key, count))

@@ -11,10 +11,12 @@ from typing import Any
 
 from seca_jax.config import learners
 from seca_jax.config.errors import ConfigError
-from seca_jax.config.schema import Config, get, keys, steps_per_update
+from seca_jax.config.schema import Config, get, keys, mesh_of, steps_per_update
 from seca_jax.credit import names as orders
 from seca_jax.envs import registry
 
+# What an update cuts its environments into, or draws of them
+MINIBATCHES = ("actor.minibatches", "critic.minibatches", "q.batch")
 TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
@@ -64,6 +66,58 @@ def largest_part(whole: int, most: int) -> int:
     return max(n for n in range(1, most + 1) if whole % n == 0)
 
 
+def check_mesh(config: Config) -> None:
+    """Raises ConfigError unless seeds and environments can be spread as ``mesh`` says."""
+    try:
+        found = mesh_of(config)
+    except ValueError as error:
+        raise ConfigError(f"mesh={config.mesh}: {error}") from None
+    if found is None:
+        return
+    along, sharing = found
+    if along > config.seeds:
+        raise ConfigError(
+            f"mesh={config.mesh}: {along} devices along the seeds, more than seeds={config.seeds}; "
+            f"mesh={config.seeds}x{sharing} would do"
+        )
+    if shareable(config) % sharing:
+        names = [name for name in MINIBATCHES if not learners.unread(name, config.algo)]
+        made = ", ".join(f"{name}={get(config, name)}" for name in ("num_envs", *names))
+        raise ConfigError(
+            f"mesh={config.mesh}: {sharing} devices cannot share {shareable(config)} environments evenly "
+            f"({made}); mesh={along}x{largest_part(shareable(config), sharing)} would do"
+        )
+
+
+def check_distributed(config: Config) -> None:
+    """Raises ConfigError unless ``distributed.*`` says where all processes are, or nothing."""
+    coordinator, processes, process = (
+        getattr(config.distributed, name) for name in ("coordinator", "processes", "process")
+    )
+    if coordinator in ("", "auto"):
+        if processes or process >= 0:
+            name = f"distributed.processes={processes}" if processes else f"distributed.process={process}"
+            raise ConfigError(f"{name}: goes with distributed.coordinator=HOST:PORT, the same for all")
+        return
+    if not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^:\s]+):[0-9]{1,5}", coordinator):
+        raise ConfigError(f"distributed.coordinator={coordinator}: must be HOST:PORT of process 0, or auto")
+    if processes < 1:
+        raise ConfigError("distributed.processes is missing: how many there are, the same for all of them")
+    if not 0 <= process < processes:
+        told = f"distributed.process={process}:" if process >= 0 else "distributed.process is missing:"
+        raise ConfigError(f"{told} each process has its own number, 0 to {processes - 1}")
+
+
+def shareable(config: Config) -> int:
+    """Environments that devices may share evenly in all that an update does: divisors of it do."""
+    batches = [config.num_envs]
+    for name in MINIBATCHES:
+        if not learners.unread(name, config.algo):
+            size = get(config, name)
+            batches.append(size if name == "q.batch" else config.num_envs // size)
+    return math.gcd(*batches)
+
+
 def check(config: Config) -> None:
     """Raises ConfigError, a one-line ValueError, unless the configuration can run."""
     for name, field in keys():
@@ -102,6 +156,8 @@ def check(config: Config) -> None:
         wrong = " and ".join(f"{name}={get(config, name)}" for name in uneven)
         right = " ".join(f"{name}={largest_part(config.num_envs, get(config, name))}" for name in uneven)
         raise ConfigError(f"{wrong} must divide num_envs={config.num_envs}, as {right} would")
+    check_mesh(config)
+    check_distributed(config)
     update = steps_per_update(config)
     if update is None and config.total_steps < config.num_envs:
         raise ConfigError(

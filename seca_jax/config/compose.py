@@ -19,7 +19,7 @@ from seca_jax import runs
 from seca_jax.config import learners
 from seca_jax.config.check import ConfigError, check, one_of
 from seca_jax.config.learners import CONF
-from seca_jax.config.schema import Config, get, keys, replace
+from seca_jax.config.schema import Config, DistributedConfig, get, keys, replace
 from seca_jax.config.words import parse, typed
 from seca_jax.credit import names as orders
 from seca_jax.envs import registry
@@ -29,8 +29,8 @@ from seca_jax.envs.smax.scenarios import Scenario
 GROUPS = ("algo", "preset")
 ESSENTIAL = ("map", "algo", "seeds", "seed", "total_steps")  # without them a config.yaml is no run's
 # What a resumed run may change: how long, where and how it is watched, not what it computes
-FREE_ON_RESUME = ("device", "log.progress", "log.tensorboard") + tuple(
-    name for name, _ in keys() if name.startswith(("checkpoint.", "wandb."))
+FREE_ON_RESUME = ("device", "mesh", "log.progress", "log.tensorboard") + tuple(
+    name for name, _ in keys() if name.startswith(("checkpoint.", "distributed.", "wandb."))
 )
 
 
@@ -174,6 +174,8 @@ def absent(config: Config) -> str:
 
 def save(run_dir: str | os.PathLike, config: Config, provenance: dict[str, Any]) -> None:
     """Writes config.yaml, all at once; raises OSError, leaving it as it was."""
+    # Where the processes of this command are is no property of the run
+    config = replace(config, "distributed", DistributedConfig())
     text = yaml.safe_dump({**asdict(config), "provenance": provenance}, sort_keys=False)
     runs.write_atomically(Path(run_dir) / runs.CONFIG, text)
 

@@ -292,6 +292,20 @@ class InitConfig:
 
 
 @dataclass(frozen=True)
+class DistributedConfig:
+    """``distributed.*``: several processes that train one run, as on the hosts of a cluster."""
+
+    coordinator: str = key(
+        "",
+        "HOST:PORT of process 0, or auto: as Slurm, Open MPI, Kubernetes or a TPU pod tell (distributed=auto "
+        "for short); empty: one process",
+    )
+    processes: int = key(0, "how many there are, where coordinator is HOST:PORT", low=0)
+    process: int = key(-1, "which one this is, from 0, where coordinator is HOST:PORT", low=-1)
+    timeout: int = key(300, "seconds that they wait for one another at the start", low=1)
+
+
+@dataclass(frozen=True)
 class WandbConfig:
     """``wandb.*``: where Weights & Biases sends a run."""
 
@@ -339,6 +353,11 @@ class Config:
     lam: float = key(0.95, "lambda of TD(lambda)", low=0, high=1, traced=True)
     lr_decay: bool = key(False, "let the learning rates fall linearly to zero over total_steps")
     device: str = key("auto", "auto, cpu, gpu or tpu", choices=("auto", "cpu", "gpu", "tpu"))
+    mesh: str = key(
+        "auto",
+        "devices as SEEDSxENVS, 4x2: 4 of them side by side along the seeds, each time 2 that share a seed's "
+        "environments; auto: seeds first, accelerators left over share environments",
+    )
     out: str = key("", "run directory; unless given, runs/<map>/<algo>/<name>", path=True)
     name: str = key("", "name of the run; empty: the start's date and time")
     resume: str = key("", "run directory to continue", path=True)
@@ -353,6 +372,7 @@ class Config:
     eval: EvalConfig = group(EvalConfig, "greedy evaluation")
     log: LogConfig = group(LogConfig, "logging")
     checkpoint: CheckpointConfig = group(CheckpointConfig, "checkpoints")
+    distributed: DistributedConfig = group(DistributedConfig, "several processes that train one run")
     wandb: WandbConfig = group(WandbConfig, "Weights & Biases")
 
 
@@ -384,6 +404,20 @@ def replace(config: Any, name: str, value: Any) -> Any:
     if rest:
         value = replace(getattr(config, head), rest, value)
     return dataclasses.replace(config, **{head: value})
+
+
+def mesh_of(config: Config) -> tuple[int, int] | None:
+    """``mesh`` as (devices along the seeds, devices that share a seed's environments); None: auto.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if config.mesh == "auto":
+        return None
+    seeds, _, envs = config.mesh.partition("x")
+    if not (seeds.isdecimal() and envs.isdecimal() and int(seeds) and int(envs)):
+        raise ValueError("must be auto, or SEEDSxENVS as in 4x2")
+    return int(seeds), int(envs)
 
 
 def steps_per_update(config: Config) -> int | None:

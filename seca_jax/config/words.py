@@ -18,7 +18,10 @@ from seca_jax.envs.smax import custom
 from seca_jax.envs.smax.scenarios import Scenario
 
 FLAGS = ("help", "multirun", "together")  # after two dashes
-SHORT = {"init": "init.run"}  # the key that a group's name alone stands for
+SHORT = {
+    "init": "init.run",
+    "distributed": "distributed.coordinator",
+}  # the key that a group's name alone stands for
 
 
 def parse(words: Iterable[str], schema: type = Config) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from seca_jax.arrays import alongside
+from seca_jax.arrays import alongside, shared_out
 from seca_jax.config.schema import Config
 from seca_jax.envs.base import Environment
 from seca_jax.experience.rollout import Rollout, anywhere
@@ -235,7 +235,8 @@ def make(config: Config, env: Environment) -> Replay:
     def sample(state: Any, key: jax.Array) -> Episode:
         stored = jnp.where(state.is_full, size, state.current_index)
         places = choose(key, stored, size, config.q.batch)
-        return jax.tree.map(lambda x: x[0, places], state.experience)
+        # Every device of a seed has the whole buffer, and learns from its share of what is drawn
+        return shared_out(jax.tree.map(lambda x: x[0, places], state.experience), 0)
 
     return Replay(
         capacity=size,

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from seca_jax.arrays import alongside, select_rows
-from seca_jax.envs.base import Environment
+from seca_jax.arrays import alongside, select_rows, shared_out, sharers
+from seca_jax.envs.base import Environment, batch_axes
 from seca_jax.networks.agent import fresh_where
 from seca_jax.types import Act, InitialCarry, View
 
@@ -132,11 +132,20 @@ def start_stream(env: Environment, carry: Any, key: jax.Array, num_envs: int) ->
     )
 
 
+def spread(env: Environment, stream: Stream) -> Stream:
+    """The stream, its environments shared out among the devices that share a seed's, if there are any."""
+    if sharers() == 1:
+        return stream
+    axes = jax.tree.map(lambda _: 0, stream).replace(env=batch_axes(env))
+    return shared_out(stream, axes)
+
+
 def _advance(
     env: Environment, policy: Policy, params: Any, stream: Stream, key: jax.Array
 ) -> tuple[Stream, dict[str, Any]]:
     """One decision and one environment step: (stream before any restart, record of the step)."""
     act_key, step_key = jax.random.split(key)
+    stream = spread(env, stream)
     view = env.view(stream.env)
     action, carry, extra = policy(params, stream.carry, view.obs, view.avail, act_key)
     env_state, outcome = env.step(step_key, stream.env, action)
@@ -166,12 +175,14 @@ def _finish(
 ) -> Rollout:
     views = [env.view(state) for state, _ in tails]
     stack = lambda *leaves: jnp.stack(leaves)  # noqa: E731
+    tail, tail_carry = jax.tree.map(stack, *views), jax.tree.map(stack, *[c for _, c in tails])
+    records, mask, tail, tail_carry = shared_out((records, mask, tail, tail_carry), 1)
     return Rollout(
         **records,
         mask=mask,
-        carry=carry,
-        tail=jax.tree.map(stack, *views),
-        tail_carry=jax.tree.map(stack, *[c for _, c in tails]),
+        carry=shared_out(carry, 0),
+        tail=tail,
+        tail_carry=tail_carry,
         slot=slot,
     )
 
@@ -206,6 +217,7 @@ def collect_stream(
     (last, slots), records = jax.lax.scan(step, (stream, slots), (jax.random.split(key, length), slot))
     mask = jnp.ones_like(records["terminated"])
     tails = [(last.env, last.carry), *slots]
+    last = spread(env, last)
     return last, _finish(env, stream.carry, records, mask, tails, slot)
 
 

@@ -26,7 +26,7 @@ from seca_jax import runs
 from seca_jax.config.check import ConfigError
 from seca_jax.config.compose import load
 from seca_jax.config.schema import Config
-from seca_jax.runtime import policies
+from seca_jax.runtime import policies, processes
 from seca_jax.runtime.devices import is_key
 from seca_jax.types import Learner
 
@@ -103,9 +103,19 @@ def _manager(directory: Path, keep: int | None) -> Any:
     _hush()
     # Orbax logs whole tracebacks from its threads, too
     logging.getLogger("absl").setLevel(logging.CRITICAL)
+    if keep is not None:
+        directory.mkdir(parents=True, exist_ok=True)
+    # What is here is whole: of a run's processes each reads, and one writes, without asking the others
+    alone = {}
+    if processes.count() > 1:
+        own = jax.process_index()
+        alone["multiprocessing_options"] = ocp.options.MultiprocessingOptions(
+            primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process{own}"
+        )
     options = ocp.CheckpointManagerOptions(
+        **alone,
         max_to_keep=keep,
-        create=keep is not None,
+        create=False,
         read_only=keep is None,
         cleanup_tmp_directories=keep is not None,
     )
@@ -227,7 +237,8 @@ class Saver:
 
 
 class Unsaved:
-    """In the place of a :class:`Saver`, of a run that leaves no directory."""
+    """In the place of a :class:`Saver` or :class:`Best`: of a run that leaves no directory, or of a process
+    beside the one that saves."""
 
     def save(self, step: int, tree: Any) -> bool:
         """Does nothing."""
@@ -240,6 +251,9 @@ class Unsaved:
     def last(self) -> str:
         """There is none."""
         return "none"
+
+    def offer(self, step: int, tested: Sequence[dict[str, Any]], tree: Callable[[], Any]) -> None:
+        """Does nothing."""
 
     def close(self) -> bool:
         """There is nothing to close."""

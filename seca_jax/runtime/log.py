@@ -54,20 +54,24 @@ class Terminal:
     A terminal that has gone, or a reader that has left, costs the messages and nothing else.
     """
 
-    def __init__(self, total_steps: int, progress: bool, quiet: bool = False) -> None:
+    def __init__(self, total_steps: int, progress: bool, quiet: bool = False, mute: bool = False) -> None:
         """Says nothing yet.
 
         Args:
             total_steps: of one seed, the end of the bar.
             progress: whether there is a bar.
             quiet: leave out what goes to standard output, the bar too.
+            mute: leave out warnings and errors as well; another process says them.
         """
+        quiet = quiet or mute
         stdout = cast(TextIO, Lasting(sys.stdout))
         self._out = Console(file=stdout, highlight=False, soft_wrap=True, quiet=quiet)
-        self._err = Console(file=cast(TextIO, Lasting(sys.stderr)), highlight=False, soft_wrap=True)
+        self._err = Console(
+            file=cast(TextIO, Lasting(sys.stderr)), highlight=False, soft_wrap=True, quiet=mute
+        )
         self._bar: Progress | None = None
         self._total = total_steps
-        self._progress = progress and self._out.is_terminal
+        self._progress = progress and not mute and self._out.is_terminal
         self._label = ""
 
     def labelled(self, label: str) -> "Terminal":

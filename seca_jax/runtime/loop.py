@@ -19,6 +19,7 @@ import numpy as np
 
 from seca_jax import runs
 from seca_jax.config.schema import Config
+from seca_jax.runtime import processes
 from seca_jax.runtime.interrupt import EXIT_INTERRUPTED
 from seca_jax.runtime.log import Terminal, Tracker
 from seca_jax.runtime.program import Program, Tally
@@ -295,16 +296,18 @@ def run(
     while status == EXIT_DONE and steps.min() < config.total_steps:
         last = int(program.fetch(tally.since).min())
         target = min((last // line + 1) * line, config.total_steps)
-        while steps.min() < target and status == EXIT_DONE and not (halt or stop()):
+        while steps.min() < target and status == EXIT_DONE:
+            if processes.any_of(halt or stop()):
+                break
             clock, before = time.monotonic(), steps
-            size = pace.updates(target - int(steps.min()))
+            size = processes.of_first(pace.updates(target - int(steps.min())))
             state, tally = jax.block_until_ready(program.chunk(state, tally, np.int32(size)))
             steps = program.fetch(state.steps)
             rate = pace.add(size, time.monotonic() - clock, before, steps)
             terminal.status(int(steps.min()), "training", rate)
             if (program.fetch(tally.broken_at) >= 0).any():
                 status = EXIT_NON_FINITE
-            elif saver.due() and steps.min() < target:
+            elif steps.min() < target and processes.any_of(saver.due()):
                 saver.save(int(steps.min()), snapshot())
         step = int(steps.min())
         if status == EXIT_NON_FINITE:
@@ -322,19 +325,21 @@ def run(
                 tested = test_numbers(program.evaluate(state))
                 numbers = [test | train for test, train in zip(tested, numbers, strict=True)]
                 if best is not None:
-                    best.offer(step, tested, snapshot)
+                    # The first process decides, and all of them have to hand over what they hold
+                    held = snapshot() if processes.count() > 1 else None
+                    best.offer(step, tested, snapshot if held is None else lambda held=held: held)
             # A seed that had its steps before the last line has nothing to add but the final evaluation
             halt = log(numbers, (totals.updates > 0) | ends)
             if evaluates:
                 reporter.plot()
             tally = program.reset(state)
             passed = step // config.checkpoint.interval > last // config.checkpoint.interval
-            if ends or passed or saver.due():
+            if ends or passed or processes.any_of(saver.due()):
                 saver.save(step, snapshot())
 
     reporter.plot(force=True)
     written = [saver.close(), best is None or best.close(), reporter.close()]
-    if not all(written) and status != EXIT_NON_FINITE:
+    if processes.any_of(not all(written)) and status != EXIT_NON_FINITE:
         status = EXIT_NOT_SAVED
     return Ending(status, state, program.fetch(tally.broken_at) >= 0)
 

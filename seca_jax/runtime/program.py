@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from seca_jax.config.schema import Config, get, replace, steps_per_update, traced
+from seca_jax.config.check import shareable
+from seca_jax.config.schema import Config, get, mesh_of, replace, steps_per_update, traced
 from seca_jax.envs.base import Environment
 from seca_jax.experience import rollout
-from seca_jax.runtime.devices import SeedAxis
+from seca_jax.runtime.devices import SeedAxis, arranged
 from seca_jax.types import Learner
 
 # What a program never sees, or is told when it is called
@@ -89,7 +90,7 @@ def shape(config: Config) -> Config:
     default = Config()
     for name in (*traced(), *UNSEEN):
         config = replace(config, name, get(default, name))
-    for group in ("log", "checkpoint", "wandb"):
+    for group in ("log", "checkpoint", "distributed", "wandb"):
         config = replace(config, group, getattr(default, group))
     return config
 
@@ -108,6 +109,8 @@ class Functions:
         place, fetch: anything with a seed axis from the host to the devices and back.
         abstract: ShapeDtypeStructs of ``{"state", "tally"}``, what a checkpoint holds.
         update_steps: most environment steps of a seed in one update.
+        arguments: ShapeDtypeStructs of what ``chunk`` is called with, [rows, ...].
+        mesh: the devices, [along the seeds, sharing a seed's environments].
     """
 
     def __init__(
@@ -124,7 +127,8 @@ class Functions:
         Raises:
             ValueError: the train state has an empty array.
         """
-        axis = SeedAxis(devices, config.seeds)
+        self.mesh = arranged(devices, config.seeds, shareable(config), mesh_of(config))
+        axis = SeedAxis(self.mesh, config.seeds)
         self.place, self.fetch = axis.place, axis.fetch
         self.update_steps = steps_per_update(config) or config.num_envs * env.max_steps
         learner = make(config, env)
@@ -172,6 +176,8 @@ class Functions:
         self.chunk = compiled(chunk, (0, 0, 0, None), donate_argnums=(1, 2))
         self.reset = compiled(lambda state: fresh_tally(some, state))
         state, tally = jax.eval_shape(self.init, self.place(np.zeros(config.seeds, np.uint32)))
+        rates = {name: jax.ShapeDtypeStruct((axis.rows,), jnp.float32) for name in traced()}
+        self.arguments = rates, state, tally, jax.ShapeDtypeStruct((), jnp.int32)
         self.abstract = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct((config.seeds, *x.shape[1:]), x.dtype),
             {"state": state, "tally": tally},

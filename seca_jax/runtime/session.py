@@ -1,7 +1,7 @@
 """One run, from a checked configuration to what it has come to."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -12,11 +12,11 @@ import numpy as np
 
 from seca_jax import algos, envs, runs
 from seca_jax.config import compose
-from seca_jax.config.check import ConfigError
+from seca_jax.config.check import ConfigError, shareable
 from seca_jax.config.learners import unread
-from seca_jax.config.schema import Config, get
+from seca_jax.config.schema import Config, get, mesh_of
 from seca_jax.envs.base import Environment
-from seca_jax.runtime import checkpoint, initial, interrupt, loop, tensorboard
+from seca_jax.runtime import checkpoint, initial, interrupt, loop, memory, processes, tensorboard
 from seca_jax.runtime import wandb as board
 from seca_jax.runtime.devices import Device, configure
 from seca_jax.runtime.log import MetricsFile, MetricsList, Terminal, Tracker
@@ -36,12 +36,18 @@ def prepare(config: Config) -> tuple[list[Device], Environment, Learner]:
             is to follow training is not installed.
     """
     tensorboard.check(config)
-    devices = configure(config.device, config.seeds)
+    devices = devices_of(config)
     try:
         env = envs.make(config)
         return devices, env, algos.make(config, env)
     except ValueError as error:
         raise ConfigError(str(error)) from None
+
+
+def devices_of(config: Config) -> list[Device]:
+    """The devices of a checked config, of all processes; raises ConfigError."""
+    processes = max(1, config.distributed.processes)
+    return configure(config.device, config.seeds, shareable(config), mesh_of(config), processes)
 
 
 def program_of(config: Config, devices: list[Device]) -> Program:
@@ -62,6 +68,13 @@ def _functions(
     devices: tuple[Device, ...],
 ) -> Functions:
     return Functions(config, make_env(config), make_learner, list(devices))
+
+
+def meshed(program: Program) -> str:
+    """How the devices are used, as the key ``mesh`` has it, in words."""
+    along, sharing = program.functions.mesh.shape
+    told = f", {processes.count()} processes" if processes.count() > 1 else ""
+    return f"mesh={along}x{sharing}{told}"
 
 
 class Outcome(NamedTuple):
@@ -93,26 +106,50 @@ def run(
         ConfigError: it cannot start; nothing has been written.
     """
     quiet = not command_line and not config.log.progress
-    if not config.out:
-        return _in_memory(config, callback, quiet)
-    run_dir = Path(config.out)
+    if config.distributed.coordinator:
+        processes.start(config)
+        devices_of(config)  # the platform is settled before anything is exchanged
+        config = processes.same_run(config)
+    with processes.ending_together():
+        return _run(config, argv, callback, quiet, command_line)
+
+
+@contextlib.contextmanager
+def held(config: Config, run_dir: Path) -> Iterator[None]:
+    """Within the block the run's directory is this process's; raises ConfigError."""
     with runs.locked(run_dir, "resume" if config.resume else "out"):
         if not config.resume:  # another process may have been here since the configuration was checked
             runs.check_vacant(run_dir)
-        devices, _, _ = prepare(config)
-        terminal = Terminal(config.total_steps, config.log.progress, quiet)
+        yield
+
+
+def _run(
+    config: Config, argv: Sequence[str], callback: loop.Callback | None, quiet: bool, command_line: bool
+) -> Outcome:
+    """:func:`run`, where the processes have met."""
+    if not config.out:
+        return _in_memory(config, callback, quiet)
+    run_dir = Path(config.out)
+    with contextlib.ExitStack() as stack:
+        processes.agreed(lambda: stack.enter_context(held(config, run_dir)), only_first=True)
+        devices, _, _ = processes.agreed(lambda: prepare(config))
+        terminal = Terminal(config.total_steps, config.log.progress, quiet, mute=not processes.first())
         program = program_of(config, devices)
-        start = start_of(config, program.abstract)  # while nothing is written yet: it may be refused
+        # While nothing is written yet: it may be refused
+        size = processes.agreed(lambda: memory.told(config, program.functions))
+        start = processes.agreed(lambda: start_of(config, program.abstract))
         origin = provenance(devices, argv, "seca_jax.train")
         if config.resume:
             saved, origin, remarks = resumed(config, run_dir, program.abstract, origin, terminal)
         else:
             saved, remarks = None, []
-            save(run_dir, config, origin, f"out={run_dir}: cannot be created")
+            complaint = f"out={run_dir}: cannot be created"
+            processes.agreed(lambda: save(run_dir, config, origin, complaint), only_first=True)
         terminal.say(
             f"{config.algo} on {config.map}, {config.seeds} seed{'s' * (config.seeds > 1)}, "
-            f"{described(devices)}: {run_dir}; compiling"
+            f"{described(devices)}, {meshed(program)}: {run_dir}; compiling"
         )
+        terminal.say(size)
         for remark in remarks:
             terminal.warn(remark)
         signals = (
@@ -147,7 +184,10 @@ def _in_memory(config: Config, callback: loop.Callback | None, quiet: bool) -> O
     """A run that leaves no directory."""
     devices, _, _ = prepare(config)
     program = program_of(config, devices)
-    terminal, metrics = Terminal(config.total_steps, config.log.progress, quiet), MetricsList()
+    size = processes.agreed(lambda: memory.told(config, program.functions))
+    metrics = MetricsList()
+    terminal = Terminal(config.total_steps, config.log.progress, quiet, mute=not processes.first())
+    terminal.say(size)
     try:
         ending = loop.run(
             config,
@@ -190,14 +230,20 @@ def resumed(
     Raises:
         ConfigError: the run cannot go on.
     """
-    before, stored = compose.load(run_dir)
+    before, stored = processes.agreed(lambda: compose.load(run_dir))
     if config.total_steps < before.total_steps:  # made longer since the command line was read
         raise ConfigError(
             f"total_steps={config.total_steps}: a resumed run can only be made longer "
             f"than {before.total_steps}"
         )
     remarks = []
-    found = checkpoint.restore(run_dir, abstract, terminal.warn, lines=True)
+    found = processes.agreed(lambda: checkpoint.restore(run_dir, abstract, terminal.warn, lines=True))
+    step = -1 if found is None else found[0]
+    if len(set(processes.gathered(step))) > 1:
+        raise ConfigError(
+            f"resume={run_dir}: the processes see different checkpoints there; the directory has to be on a "
+            "disk that all of them see"
+        )
     if found is None:
         remarks.append(f"{run_dir} has no checkpoint yet: starting from step 0")
     elif line := rescheduled(config, before.total_steps, found[0]):
@@ -211,8 +257,12 @@ def resumed(
     if changed:
         remarks.append(f"other versions than before, numbers may differ: {', '.join(changed)}")
     origin = {**stored, "resumed": [*stored.get("resumed", []), origin]}
-    save(run_dir, config, origin, f"resume={run_dir}: cannot be written")
-    checkpoint.set_aside(run_dir, -1 if found is None else found[0])
+
+    def begin() -> None:
+        save(run_dir, config, origin, f"resume={run_dir}: cannot be written")
+        checkpoint.set_aside(run_dir, step)
+
+    processes.agreed(begin, only_first=True)
     return None if found is None else found[1], origin, remarks
 
 
@@ -245,15 +295,22 @@ class Equipment(NamedTuple):
     """What follows a run that has a directory."""
 
     reporter: loop.Reporter
-    saver: checkpoint.Saver
-    best: checkpoint.Best | None
+    saver: loop.Saves
+    best: loop.Offers | None
     trackers: Sequence[Tracker]
 
 
 def equipped(
     config: Config, run_dir: Path, seeds: np.ndarray, origin: dict[str, Any], terminal: Terminal
 ) -> Equipment:
-    """Metrics, checkpoints and trackers of the run in a directory that holds config.yaml."""
+    """Metrics, checkpoints and trackers of the run in a directory that holds config.yaml.
+
+    Of a run's processes, the first has them.
+    """
+    if not processes.first():
+        unsaved = checkpoint.Unsaved()
+        reporter = loop.Reporter(config, MetricsList(), terminal)
+        return Equipment(reporter, unsaved, unsaved if config.checkpoint.best else None, ())
     wandb = board.Wandb(
         board.place(config, run_dir),
         run_id=origin["wandb_id"],

@@ -20,7 +20,7 @@ import numpy as np
 from seca_jax import runs
 from seca_jax.config.check import ConfigError
 from seca_jax.config.schema import Config, replace
-from seca_jax.runtime import interrupt, loop, session
+from seca_jax.runtime import interrupt, loop, memory, session
 from seca_jax.runtime.devices import is_key
 from seca_jax.runtime.log import Terminal
 from seca_jax.runtime.program import Program, shape
@@ -169,6 +169,7 @@ def _train(configs: Sequence[Config], labels: Sequence[str], argv: Sequence[str]
     rows = [slice(end - size, end) for end, size in zip(ends, seeds, strict=True)]
     devices, _, _ = session.prepare(whole)
     program = Program(configs, session.functions_of(whole, devices))
+    size = memory.told(whole, program.functions)
     terminal = Terminal(whole.total_steps, whole.log.progress)
     try:
         members = [
@@ -177,8 +178,9 @@ def _train(configs: Sequence[Config], labels: Sequence[str], argv: Sequence[str]
         ]
         terminal.say(
             f"{len(configs)} runs of {whole.algo} on {whole.map} side by side, {whole.seeds} seeds in all, "
-            f"{described(devices)}; compiling"
+            f"{described(devices)}, {session.meshed(program)}; compiling"
         )
+        terminal.say(size)
         with interrupt.graceful(lambda: terminal.warn(session.STOPPING)) as stop:
             ending = loop.run(
                 whole,

@@ -68,8 +68,9 @@ def test_without_a_terminal_there_is_one_plain_line_per_evaluation(stubbed, tmp_
     assert (
         lines[0].startswith("seca on 3m, 2 seeds") and lines[-1] == f"done: {tmp_path / 'run' / 'curves.png'}"
     )
-    assert [text.split()[0] for text in lines[1:-1]] == ["0", "200", "400"]
-    assert all("test win" in text and "\x1b" not in text for text in lines[1:-1])
+    assert lines[1].startswith("memory: about ")
+    assert [text.split()[0] for text in lines[2:-1]] == ["0", "200", "400"]
+    assert all("test win" in text and "\x1b" not in text for text in lines[2:-1])
 
 
 def test_the_bar_shows_speed_and_numbers(monkeypatch, capsys):

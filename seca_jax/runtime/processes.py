@@ -1,0 +1,187 @@
+"""The processes of a run on several hosts: how they find one another, decide together and end together.
+
+All of them go through the same code with the same configuration, as JAX wants it, so whatever depends on a
+clock, a signal or a disk is decided together. The first one alone writes, tracks and prints. In a run of one
+process every function here is a matter of course: nothing is exchanged, nothing waits.
+
+What is exchanged has to be asked for by all of them in the same order: never behind a condition that may
+hold for one of them only.
+"""
+
+import contextlib
+import socket
+import sys
+import time
+import traceback
+import zlib
+from dataclasses import asdict
+from typing import Any, Callable, Iterator, TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from seca_jax import door
+from seca_jax.config.check import ConfigError
+from seca_jax.config.schema import Config, DistributedConfig, replace
+
+Result = TypeVar("Result")
+
+AUTO = "auto"
+TEXT = 1024  # bytes of a text that is exchanged; what is longer is cut
+EXIT_FAILED = 1
+
+
+def start(config: Config) -> None:
+    """Joins the other processes, if the configuration has any; before JAX's first computation.
+
+    Raises:
+        ConfigError: they cannot be found, or not in time.
+    """
+    wanted = config.distributed
+    if not wanted.coordinator or jax.distributed.is_initialized():
+        return
+    # JAX would take SIGTERM for itself; here it saves and stops
+    jax.config.update("jax_enable_preemption_service", False)
+    where = {
+        "coordinator_address": wanted.coordinator,
+        "num_processes": wanted.processes,
+        "process_id": wanted.process,
+    }
+    try:
+        if wanted.coordinator != AUTO and wanted.process:
+            listening(wanted.coordinator, wanted.timeout)
+        jax.distributed.initialize(
+            **({} if wanted.coordinator == AUTO else where), initialization_timeout=wanted.timeout
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        detail = " ".join(str(error).split())[:200]
+        raise ConfigError(
+            f"distributed.coordinator={wanted.coordinator}: the processes did not meet ({detail})"
+        ) from None
+
+
+def listening(coordinator: str, seconds: float) -> None:
+    """Waits until somebody listens at HOST:PORT; raises OSError where nobody does in time.
+
+    JAX, which waits as well, would end the process with a page of C++.
+    """
+    host, _, port = coordinator.rpartition(":")
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=seconds).close()
+            return
+        except OSError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.1)
+
+
+def count() -> int:
+    """Processes of the run."""
+    return jax.process_count() if jax.distributed.is_initialized() else 1
+
+
+def first() -> bool:
+    """Whether this process is the one that writes, tracks and prints."""
+    return count() == 1 or jax.process_index() == 0
+
+
+def gathered(number: int) -> list[int]:
+    """Every process's ``number``, an int32, in order."""
+    if count() == 1:
+        return [number]
+    return np.asarray(multihost_utils.process_allgather(np.int32(number))).tolist()
+
+
+def any_of(flag: bool) -> bool:
+    """Whether ``flag`` holds for any process."""
+    return any(gathered(int(flag)))
+
+
+def of_first(number: int) -> int:
+    """The first process's ``number``."""
+    return gathered(number)[0]
+
+
+def texts(text: str) -> list[str]:
+    """Every process's ``text``, in order."""
+    if count() == 1:
+        return [text]
+    row = np.zeros(TEXT, np.uint8)
+    encoded = text.encode()[:TEXT]
+    row[: len(encoded)] = list(encoded)
+    rows = np.asarray(multihost_utils.process_allgather(row))
+    return [bytes(own[own > 0]).decode(errors="ignore") for own in rows]
+
+
+def agreed(function: Callable[[], Result], only_first: bool = False) -> Result:
+    """``function()``, of every process or of the first alone; raises ConfigError everywhere if one does.
+
+    Without it the others would wait for ever for the one that has given up. Where ``only_first`` holds, the
+    others get None.
+    """
+    if count() == 1:
+        return function()
+    found: Any = None
+    complaint = ""
+    if first() or not only_first:
+        try:
+            found = function()
+        except ConfigError as error:
+            complaint = str(error) or "bad input"
+    told = texts(complaint)
+    if any(told):
+        raise ConfigError(complaint or next(text for text in told if text))
+    return found
+
+
+def same_run(config: Config) -> Config:
+    """The configuration that all processes have, with the first one's directory and name.
+
+    Raises:
+        ConfigError: they were started with different keys.
+    """
+    if count() == 1:
+        return config
+    (out, *_), (name, *_) = texts(config.out), texts(config.name)
+    config = replace(replace(config, "out", out), "name", name)
+    if config.resume:
+        config = replace(config, "resume", out)
+    told = asdict(replace(config, "distributed", DistributedConfig()))
+    if len(set(gathered(zlib.crc32(repr(told).encode()) >> 1))) > 1:
+        raise ConfigError(
+            "the processes of a distributed run were started with different keys; give all the same"
+        )
+    return config
+
+
+@contextlib.contextmanager
+def ending_together() -> Iterator[None]:
+    """Within the block an exception ends this process at once, if there are others, and they notice.
+
+    Python's own end would first wait for them, who wait for this one. A ConfigError is passed on: all of
+    them have it, see :func:`agreed`.
+    """
+    try:
+        yield
+    except ConfigError:
+        raise
+    except BaseException as error:
+        if count() == 1:
+            raise
+        number = f"process {jax.process_index()} of {count()}"
+        text = " ".join(str(error).split())[:200]
+        if "Gloo" in text:  # which connects CPUs; it says that of an exchange with whoever has gone
+            print(f"error: {number} ends, since another one has ({text})", file=sys.stderr)
+        elif isinstance(error, jax.errors.JaxRuntimeError):  # the same on accelerators, or out of memory
+            print(f"error: {number} ends: {text}", file=sys.stderr)
+        else:
+            traceback.print_exc()
+            print(f"error: {number} ends, and with it the others", file=sys.stderr)
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        interrupted = isinstance(error, KeyboardInterrupt)
+        door.leave(door.EXIT_INTERRUPTED if interrupted else EXIT_FAILED)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import documents
 import pytest
@@ -31,6 +32,9 @@ def cluster(tmp_path):
         "python": f'words=("${{@:3}}"); [[ $3 == resume=* ]] || words+=({" ".join(WORDS)})\n'
         f'exec {sys.executable} {stub.__file__} "${{words[@]}}"',
         "scontrol": f'echo "$@" >> {tmp_path / "requeued"}',
+        # In a session of its own, so that all of it can be killed
+        "sbatch": f'cd {tmp_path}; rm -f status\nsetsid bash -c \'bash "$0" & echo $! > pid; wait $!; '
+        'echo $? > status\' "${@: -1}" >> log 2>&1 &\n',
     }
     for name, line in called.items():
         (tools / name).write_text(f"#!/usr/bin/env bash\n{line}\n")
@@ -47,21 +51,26 @@ def once(cluster, limit_s, grace_s):
         its exit status, and whether it has asked to be requeued.
     """
     place, environment = cluster
-    (place / "requeued").unlink(missing_ok=True)
-    with open(place / "log", "ab") as log:
-        job = subprocess.Popen(
-            ["bash", str(place / "job.sh")], env=environment, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        job.wait(limit_s)
-    except subprocess.TimeoutExpired:
-        job.send_signal(signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            job.wait(grace_s)
+    requeued, pid, status = (place / name for name in ("requeued", "pid", "status"))
+    requeued.unlink(missing_ok=True)
+    pid.unlink(missing_ok=True)
+    subprocess.run(["sbatch", "--export=ALL", str(place / "job.sh")], env=environment, check=True)
+
+    def ends(within_s):
+        end = time.monotonic() + within_s
+        while not status.exists() and time.monotonic() < end:
+            time.sleep(0.02)
+        return status.exists()
+
+    if not ends(limit_s):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid.read_text()), signal.SIGTERM)
+        ends(grace_s)
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(job.pid, signal.SIGKILL)
-    asked = place / "requeued"
-    return job.wait(), asked.exists() and asked.read_text() == "requeue 7\n"
+        os.killpg(os.getpgid(int(pid.read_text())), signal.SIGKILL)
+    time.sleep(0.1)
+    asked = requeued.exists() and requeued.read_text() == "requeue 7\n"
+    return int(status.read_text()) if status.exists() else -signal.SIGKILL, asked
 
 
 @pytest.mark.parametrize("grace_s", [60.0, 0.3], ids=["time to save", "no time to save"])

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import jax
 import pytest
@@ -63,11 +62,10 @@ def test_a_directory_that_cannot_be_made_is_refused(stubbed, refused):
 
 
 def test_a_full_disk_at_the_start_leaves_nothing(stubbed, refused, monkeypatch):
-    def full(self, content):
-        self.touch()
+    def full(handle):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(os, "fsync", full)
     complaint = refused("out=new/run", "map=matrix")
     assert complaint == "out=new/run: cannot be created (No space left on device)"
 

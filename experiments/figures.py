@@ -125,8 +125,8 @@ def _side_by_side(map_name: str, what: str, names: tuple[str, ...]) -> Panel:
 def _starts(map_name: str, *words: str) -> tuple[Run, ...]:
     """SeCA from either untrained policy."""
     return (
-        Run("balanced (the default)", "seca", map_name, ("algo=seca", *words)),
-        Run("uniform", "seca-uniform", map_name, ("actor.start=uniform", *words)),
+        Run("uniform (the default)", "seca", map_name, ("algo=seca", *words)),
+        Run("balanced", "seca-balanced", map_name, ("actor.start=balanced", *words)),
     )
 
 

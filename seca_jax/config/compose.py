@@ -126,7 +126,7 @@ def from_words(words: Iterable[str]) -> Config:
 def load(run_dir: str | os.PathLike) -> tuple[Config, dict[str, Any]]:
     """The resolved config of a run and its provenance (versions, device, commit, command).
 
-    A key that the run's version did not know yet has the value of what that version did.
+    A key that the run's version did not know yet has its default, which is what that version did.
 
     Raises:
         ConfigError: no run there, its config.yaml is damaged, or it names what is not installed here.
@@ -138,13 +138,14 @@ def load(run_dir: str | os.PathLike) -> tuple[Config, dict[str, Any]]:
         stored, missing = yaml.safe_load(path.read_text()), object()
         provenance = stored.pop("provenance")
         config = Config()
-        for name, field in keys():
+        for name, _ in keys():
             value: Any = stored
             for part in name.split("."):
                 value = value.get(part, missing) if value is not missing else missing
-            if value is missing and name in ESSENTIAL:
+            if value is not missing:
+                config = replace(config, name, value)
+            elif name in ESSENTIAL:
                 raise ConfigError(f"it lacks {name}")
-            config = replace(config, name, field.metadata["was"] if value is missing else value)
         missing = absent(config)
         if not missing:
             check(config)

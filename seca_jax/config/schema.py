@@ -22,7 +22,6 @@ def key(
     high: float | None = None,
     path: bool = False,
     traced: bool = False,
-    was: Any = None,
 ) -> Any:
     """A dataclass field with its default, the sentence that ``--help`` shows, and its range.
 
@@ -35,11 +34,9 @@ def key(
         high: largest value allowed.
         path: a file or directory, which is not empty where it is given.
         traced: a number that compiled programs take as an argument: another value compiles nothing.
-        was: what versions without the key did, where that is not the default.
     """
     limits = {"choices": choices, "low": low, "above": above, "high": high}
-    was = default if was is None else was
-    return field(default=default, metadata={"doc": doc, "path": path, "traced": traced, "was": was, **limits})
+    return field(default=default, metadata={"doc": doc, "path": path, "traced": traced, **limits})
 
 
 def group(cls: type, doc: str) -> Any:
@@ -101,11 +98,10 @@ class ActorConfig:
     kind: str = key("gru", "gru, or mlp: a second dense layer, nothing remembered", choices=("gru", "mlp"))
     shared: bool = key(True, "one set of parameters for all agents; false: one for each")
     start: str = key(
-        "balanced",
+        "uniform",
         "policy before training: uniform over the available actions, or balanced (ours): where there are "
         "more targets than moves, all attacks together are as likely as all moves",
-        choices=("balanced", "uniform"),
-        was="uniform",
+        choices=("uniform", "balanced"),
     )
     lr: float = key(3e-3, "Adam learning rate of the actor", above=0, traced=True)
     max_grad_norm: float = key(10.0, "global-norm clip of the actor's gradient", above=0, traced=True)

@@ -79,7 +79,7 @@ def test_a_job_that_is_preempted_again_and_again_comes_to_the_same_end(cluster, 
     run, whole = place / "run", place / "whole"
     subprocess.run([sys.executable, stub.__file__, *WORDS, f"out={whole}"], check=True, capture_output=True)
     ends = []
-    for limit_s in (4.0, 6.0, 8.0, 10.0, 600.0):
+    for limit_s in (2.0, 3.0, 5.0, 8.0, 600.0):
         status, asked = once(cluster, limit_s, grace_s)
         told = (ends, status, (place / "log").read_text())
         assert status in (0, 130, 143, -signal.SIGKILL, -signal.SIGTERM), told

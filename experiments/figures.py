@@ -38,14 +38,13 @@ class Panel(NamedTuple):
     runs: tuple[Run, ...]
 
 
-def _algorithms(map_name: str, labels: dict[str, str]) -> tuple[Run, ...]:
-    return tuple(Run(label, algo, map_name, (f"algo={algo}",)) for algo, label in labels.items())
+def _algorithms(map_name: str, names: Iterable[str], *words: str) -> tuple[Run, ...]:
+    return tuple(Run(LABELS[name], name, map_name, (f"algo={name}", *words)) for name in names)
 
 
-def _budgeted(map_name: str, steps: int, labels: dict[str, str]) -> tuple[Run, ...]:
+def _budgeted(map_name: str, steps: int, *names: str) -> tuple[Run, ...]:
     """Learners with a budget of their own, whatever the scale."""
-    runs = _algorithms(map_name, labels)
-    return tuple(run._replace(words=(*run.words, f"total_steps={steps}")) for run in runs)
+    return _algorithms(map_name, names, f"total_steps={steps}")
 
 
 def _orders(map_name: str, *orders: str) -> tuple[Run, ...]:
@@ -111,14 +110,13 @@ LEARNERS = (
     "qplex",
     "qpd",
 )  # a colour each
-ADVANTAGES = {"seca": "SeCA", "coma_newarchi": "COMA-newArchi", "coma": "COMA"}
+ADVANTAGES = ("seca", "coma_newarchi", "coma")
 
 
 def _side_by_side(map_name: str, what: str, names: tuple[str, ...]) -> Panel:
     """Learners at one budget that the slowest can pay; SeCA is in every panel, to compare with."""
     words = ("total_steps=300_000", "eval.interval=20_000", "log.interval=20_000", "eval.episodes=64")
-    runs = _algorithms(map_name, {name: LABELS[name] for name in names})
-    runs = tuple(run._replace(words=(*run.words, *words)) for run in runs)
+    runs = _algorithms(map_name, names, *words)
     return _battle(map_name, runs, f"{map_name}, {what}")
 
 
@@ -147,10 +145,11 @@ def _credits(map_name: str) -> tuple[Run, ...]:
     return tuple(Run(label, name, map_name, (*own, *words)) for (label, name), own in kinds.items())
 
 
-def _few(map_name: str) -> tuple[Run, ...]:
-    """SeCA on a map of very many agents."""
-    words = ("algo=seca", "total_steps=1_000_000", "seeds=3")
-    return (Run("SeCA", "seca", map_name, words),)
+def _many(map_name: str) -> tuple[Run, ...]:
+    """SeCA for two million steps; on maps of very many agents for half of them, with three seeds."""
+    if map_name in SLOW:
+        return _algorithms(map_name, ["seca"], "total_steps=1000000", "seeds=3")
+    return _budgeted(map_name, 2_000_000, "seca")
 
 
 FIGURES: dict[str, tuple[Panel, ...]] = {
@@ -176,10 +175,7 @@ FIGURES: dict[str, tuple[Panel, ...]] = {
     "figure5": tuple(
         _battle(
             name,
-            _algorithms(
-                name,
-                {name: LABELS[name] for name in FIGURE_5},
-            ),
+            _algorithms(name, FIGURE_5),
         )
         for name in MAPS
     ),
@@ -187,17 +183,12 @@ FIGURES: dict[str, tuple[Panel, ...]] = {
         _battle(
             "3m",
             (
-                *_budgeted("3m", 4_000_000, {"seca": "SeCA"}),
-                *_budgeted(
-                    "3m", 1_000_000, {"coma_newarchi": "COMA-newArchi", "coma": "COMA", "lica": "LICA"}
-                ),
-                *_budgeted("3m", 300_000, {"qmix": "QMIX", "vdn": "VDN", "qtran": "QTRAN"}),
+                *_budgeted("3m", 4_000_000, "seca"),
+                *_budgeted("3m", 1_000_000, "coma_newarchi", "coma", "lica"),
+                *_budgeted("3m", 300_000, "qmix", "vdn", "qtran"),
             ),
         ),
-        _battle(
-            "2s3z",
-            _budgeted("2s3z", 1_000_000, {"seca": "SeCA", "coma_newarchi": "COMA-newArchi", "lica": "LICA"}),
-        ),
+        _battle("2s3z", _budgeted("2s3z", 1_000_000, "seca", "coma_newarchi", "lica")),
     ),
     "learners": tuple(
         panel
@@ -208,15 +199,12 @@ FIGURES: dict[str, tuple[Panel, ...]] = {
         )
     ),
     "maps": (
-        _battle("3m", _budgeted("3m", 10_000_000, {"seca": "SeCA"})),
-        _battle("3s_vs_5z", _budgeted("3s_vs_5z", 1_000_000, {"seca": "SeCA"})),
-        _battle("3s5z", _budgeted("3s5z", 500_000, {"seca": "SeCA"})),
-        _battle("3s5z_vs_3s6z", _budgeted("3s5z_vs_3s6z", 1_500_000, {"seca": "SeCA"})),
+        _battle("3m", _budgeted("3m", 10_000_000, "seca")),
+        _battle("3s_vs_5z", _budgeted("3s_vs_5z", 1_000_000, "seca")),
+        _battle("3s5z", _budgeted("3s5z", 500_000, "seca")),
+        _battle("3s5z_vs_3s6z", _budgeted("3s5z_vs_3s6z", 1_500_000, "seca")),
     ),
-    "smax": tuple(
-        _battle(name, _budgeted(name, 2_000_000, {"seca": "SeCA"}) if name not in SLOW else _few(name))
-        for name in EVERY_MAP
-    ),
+    "smax": tuple(_battle(name, _many(name)) for name in EVERY_MAP),
     "credit": tuple(_battle(name, _credits(name)) for name in ("3m", "2s3z", "3s_vs_5z", "3s5z_vs_3s6z")),
     "start": (
         _battle("2c_vs_64zg", _starts("2c_vs_64zg", "total_steps=600_000", "eval.interval=50_000")),

@@ -92,10 +92,12 @@ def dueling(config: Config, env: Environment) -> Critic:
             + jnp.square(expected)
         )
 
-    critic = of_state(network, config, env)._replace(
-        fit_floats=2 * hypernetwork.hypernet_hidden * hypernetwork.mixing
+    return of_state(network, config, env)._replace(
+        value=lambda f, v: f.value,
+        errors=errors,
+        surprise_lam=config.critic.surprise_lam,
+        fit_floats=2 * hypernetwork.hypernet_hidden * hypernetwork.mixing,
     )
-    return critic._replace(value=lambda f, v: f.value, errors=errors, surprise_lam=config.critic.surprise_lam)
 
 
 def joint(config: Config, env: Environment) -> Critic:

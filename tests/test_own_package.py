@@ -152,7 +152,7 @@ def test_help_has_what_the_package_brings(installed):
         line.partition(":")[0]: line for line in text.splitlines() if line.startswith(("map: ", "algo: "))
     }
     assert told["map"].endswith("leader, duel, meeting") and "surprise" in told["algo"]
-    assert "prob, entropy or fixed; of other packages boldest;" in text
+    assert "entropy, fixed or random; of other packages boldest;" in text
     assert re.search(
         r"actor\.epochs=4 .*surprise",
         run(installed, "-m", "seca_jax.train", "--help", "algo=surprise").stdout,

@@ -108,13 +108,13 @@ def test_bad_values_are_refused(refused, word, complaint):
     assert refused(word) == complaint
 
 
-@pytest.mark.parametrize("order", ["ig", "ig-", "ig-0", "ig--3", "ig-x", "random"])
+@pytest.mark.parametrize("order", ["ig", "ig-", "ig-0", "ig--3", "ig-x", "reversed"])
 def test_bad_orders_are_refused(refused, order):
     assert refused(f"credit.order={order}") == f"credit.order={order}: must be {names.ALLOWED}"
 
 
 @pytest.mark.parametrize(
-    "order", ["ig-episode", "ig-1", "ig-10", "ig-20", "ig-7", "prob", "entropy", "fixed"]
+    "order", ["ig-episode", "ig-1", "ig-10", "ig-20", "ig-7", "prob", "entropy", "random", "fixed"]
 )
 def test_good_orders_are_not(order):
     from_words([f"credit.order={order}"])

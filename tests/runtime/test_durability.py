@@ -44,9 +44,13 @@ def disk(tmp_path):
         ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", place], capture_output=True
     ).returncode:
         pytest.skip("needs the right to mount")
+    full = shutil.disk_usage(place).total
+    if full > 2**22:
+        subprocess.run(["umount", place])
+        pytest.skip("a small disk is not small here")
     yield place
-    while subprocess.run(["umount", "--lazy", place], capture_output=True).returncode == 0:
-        pass
+    for _ in range(2):  # and what a test has mounted over it
+        subprocess.run(["umount", "--lazy", place], capture_output=True)
 
 
 @pytest.fixture

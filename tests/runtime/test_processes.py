@@ -86,7 +86,7 @@ def test_two_processes_leave_the_directory_that_one_leaves(tmp_path, metrics):
     told = ends(start([stub.__file__, f"resume={two}", "total_steps=400"]))
     assert [status for status, *_ in told] == [0, 0], told
     assert runs.checkpoint_steps(one)[-1] == runs.checkpoint_steps(two)[-1] == 400
-    left, right = (checkpoint._read(run / "checkpoints" / "400") for run in (one, two))
+    left, right = (checkpoint.read(run / "checkpoints" / "400") for run in (one, two))
     assert left.keys() == right.keys() and len(left) > 5
     state = [name for name in left if name.startswith("state.")]
     assert all(np.array_equal(left[name], right[name]) for name in state)

@@ -145,6 +145,21 @@ def _credits(map_name: str) -> tuple[Run, ...]:
     return tuple(Run(label, name, map_name, (*own, *words)) for (label, name), own in kinds.items())
 
 
+def _crowds(map_name: str) -> tuple[Run, ...]:
+    """Whose doing a reward was, known and unknown, in games of one step."""
+    words = ("num_envs=16", "window=8", "seeds=12", "seed=100", "total_steps=5_120", "log.interval=128")
+    words += ("eval.interval=1_280", "eval.episodes=64")
+    kinds = {
+        ("SeCA", "seca"): ("algo=seca",),
+        ("no credit", "seca-none"): ("algo=seca", "credit.weight=0"),
+        ("no residual", "seca-alone"): ("algo=seca", "credit.residual=0"),
+        ("COMA-newArchi", "coma_newarchi"): ("algo=coma_newarchi",),
+        ("COMA", "coma"): ("algo=coma",),
+        ("MAPPO", "mappo"): ("algo=mappo",),
+    }
+    return tuple(Run(label, name, map_name, (*own, *words)) for (label, name), own in kinds.items())
+
+
 def _many(map_name: str) -> tuple[Run, ...]:
     """SeCA for two million steps; on maps of very many agents for half of them, with three seeds."""
     if map_name in SLOW:
@@ -206,6 +221,10 @@ FIGURES: dict[str, tuple[Panel, ...]] = {
     ),
     "smax": tuple(_battle(name, _many(name)) for name in EVERY_MAP),
     "credit": tuple(_battle(name, _credits(name)) for name in ("3m", "2s3z", "3s_vs_5z", "3s5z_vs_3s6z")),
+    "crowd": tuple(
+        Panel(name, "train/return", "agents that are right, sampling policy", _crowds(name))
+        for name in ("crowd_8", "roles_8", "crowd_32", "roles_32")
+    ),
     "start": (
         _battle("2c_vs_64zg", _starts("2c_vs_64zg", "total_steps=600_000", "eval.interval=50_000")),
         _battle("3s5z_vs_3s6z", _starts("3s5z_vs_3s6z", "total_steps=500_000", "eval.interval=50_000")),

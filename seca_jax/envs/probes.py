@@ -8,6 +8,12 @@ game's own unit; ``won`` marks the best possible episode.
                 (0, 0), surrounded by penalties; the monotonic (VDN, QMIX) answer is worth 0
 ``one_step``    one step, every one of three agents is told an action and the team earns the
                 fraction that does as told; best return 1
+``crowd_N``     the same for N of 8 or 32 agents, and the team earns 1 for each that does as told: an
+                agent's own action is 1/N of the reward's variance, but one rule is right for all, so
+                agents with one network find it together; best return N
+``roles_N``     agents are told who they are and nothing else; the right action of agent i is i modulo
+                4, and the team earns 1 for each that is right. What helps one agent helps no other,
+                so here it matters to know whose doing a reward was; best return N
 ``delayed``     five steps, only the first joint action counts and is paid at the end; best return 1
 ``leader``      one step, both agents see a bit; agent 0 earns 1 by showing it, agent 1 another
                 0.25 by doing as agent 0 does, and only if agent 0 was right: agent 0 can be judged
@@ -71,9 +77,20 @@ def _leader_pay(private: jax.Array, action: jax.Array) -> jax.Array:
     return right * (1.0 + 0.25 * (action[1] == action[0]))
 
 
+def _each(right: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    return lambda private, action: jnp.sum(action == right(private)).astype(jnp.float32)
+
+
+_as_told = _each(lambda private: jnp.argmax(private, -1))
+_in_role = _each(lambda private: jnp.argmax(private, -1) % 4)
+
 GAMES = {
     "matrix": Game(2, 3, 1, _nothing(2), lambda p, u: jnp.asarray(CLIMB)[u[0], u[1]], 8.0),
     "one_step": Game(3, 4, 1, _told(3, 4), lambda p, u: jnp.mean(jnp.argmax(p, -1) == u), 1.0),
+    "crowd_8": Game(8, 4, 1, _told(8, 4), _as_told, 8.0),
+    "crowd_32": Game(32, 4, 1, _told(32, 4), _as_told, 32.0),
+    "roles_8": Game(8, 4, 1, lambda key: jnp.eye(8), _in_role, 8.0),
+    "roles_32": Game(32, 4, 1, lambda key: jnp.eye(32), _in_role, 32.0),
     "delayed": Game(2, 2, 5, _nothing(2), lambda p, u: 1.0 * (u[0] != u[1]), 1.0),
     "leader": Game(2, 2, 1, _bit, _leader_pay, 1.25),
 }

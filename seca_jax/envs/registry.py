@@ -14,6 +14,10 @@ TASKS = {
     "cooperative_navigation": "particle",
     "matrix": "probes",
     "one_step": "probes",
+    "crowd_8": "probes",
+    "crowd_32": "probes",
+    "roles_8": "probes",
+    "roles_32": "probes",
     "delayed": "probes",
     "leader": "probes",
 }

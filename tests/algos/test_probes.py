@@ -54,6 +54,12 @@ def test_the_other_games_pay_what_their_rules_say():
     reward, won = returns("one_step", lambda p: (p.argmax(-1) + [0, 1, 1]) % 4, 7)
     np.testing.assert_allclose(reward, 1 / 3, rtol=1e-6)
     assert not won.any()
+    reward, won = returns("crowd_8", lambda p: p.argmax(-1), 7)
+    assert (reward == 8).all() and won.all()
+    reward, won = returns("roles_32", lambda p: p.argmax(-1) % 4, 2)
+    assert (reward == 32).all() and won.all()
+    reward, won = returns("roles_8", lambda p: np.zeros(p.shape[:2]), 2)
+    assert (reward == 2).all() and not won.any()
     assert returns("delayed", lambda p: [[0, 1]])[0] == 1 and returns("delayed", lambda p: [[1, 1]])[0] == 0
 
     def leader(first, second):

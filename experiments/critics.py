@@ -28,7 +28,8 @@ import numpy as np
 
 from seca_jax.config import commands
 from seca_jax.config.check import ConfigError
-from seca_jax.config.schema import Config, key
+from seca_jax.config.keys import key
+from seca_jax.config.schema import Config
 from seca_jax.config.words import options
 
 LAMBDAS = (0.95, 0.8, 0.5)

@@ -30,8 +30,9 @@ from figures import FIGURES, SCALES, Run, asked, each_once, scaled
 from seca_jax import runs as run_files
 from seca_jax.config import commands, compose
 from seca_jax.config.check import ConfigError, one_of
+from seca_jax.config.keys import get, replace
 from seca_jax.config.learners import unread
-from seca_jax.config.schema import Config, get, replace
+from seca_jax.config.schema import Config
 from seca_jax.config.words import parse
 from seca_jax.door import EXIT_INTERRUPTED
 

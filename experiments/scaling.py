@@ -20,7 +20,7 @@ import numpy as np
 import summary
 
 from seca_jax.config import commands, compose
-from seca_jax.config.schema import key
+from seca_jax.config.keys import key
 from seca_jax.config.words import options as checked_options
 
 RESULTS = Path(__file__).parent / "results"

@@ -19,8 +19,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from seca_jax.config import compose
+from seca_jax.config.keys import get
 from seca_jax.config.learners import unread
-from seca_jax.config.schema import Config, get, keys
+from seca_jax.config.schema import Config, keys
 
 NEEDED = ("config.yaml", "metrics.jsonl")  # a run that has them is done
 KEPT = (*NEEDED, "evaluation.json")

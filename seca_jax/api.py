@@ -20,7 +20,8 @@ import numpy as np
 from seca_jax import runs
 from seca_jax.config import compose
 from seca_jax.config.check import ConfigError, check
-from seca_jax.config.schema import Config, replace
+from seca_jax.config.keys import replace
+from seca_jax.config.schema import Config
 from seca_jax.config.words import given
 
 if TYPE_CHECKING:

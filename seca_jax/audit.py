@@ -20,7 +20,7 @@ from typing import Any, Callable
 from seca_jax import runs
 from seca_jax.config import commands
 from seca_jax.config.check import ConfigError
-from seca_jax.config.schema import key
+from seca_jax.config.keys import key
 from seca_jax.config.words import options as checked_options
 from seca_jax.credit import names
 

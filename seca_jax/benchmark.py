@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 from seca_jax import algos
 from seca_jax.config import commands, compose
 from seca_jax.config.check import ConfigError
-from seca_jax.config.schema import Config, key
+from seca_jax.config.keys import key
+from seca_jax.config.schema import Config
 from seca_jax.config.words import options as checked_options
 from seca_jax.config.words import parse
 

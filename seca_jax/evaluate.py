@@ -18,8 +18,8 @@ from typing import Any, Callable, NamedTuple
 from seca_jax import runs
 from seca_jax.config import commands
 from seca_jax.config.check import ConfigError, check
+from seca_jax.config.keys import key, replace
 from seca_jax.config.learners import unread
-from seca_jax.config.schema import key, replace
 from seca_jax.config.words import options as checked_options
 
 CHUNK = 256  # episodes of one seed that run side by side: bounds memory however many are asked for

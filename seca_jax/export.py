@@ -16,7 +16,8 @@ from pathlib import Path
 from seca_jax import runs
 from seca_jax.config import commands
 from seca_jax.config.check import ConfigError
-from seca_jax.config.schema import Config, key, replace
+from seca_jax.config.keys import key, replace
+from seca_jax.config.schema import Config
 from seca_jax.config.words import options as checked_options
 
 HOME = "export"  # in the run's directory

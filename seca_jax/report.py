@@ -20,7 +20,7 @@ from pathlib import Path
 from seca_jax import runs
 from seca_jax.config import commands
 from seca_jax.config.check import ConfigError
-from seca_jax.config.schema import key
+from seca_jax.config.keys import key
 from seca_jax.config.words import parse
 from seca_jax.show import marl_eval
 from seca_jax.show.page import compare, pool

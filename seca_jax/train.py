@@ -19,8 +19,9 @@ from typing import NamedTuple
 from seca_jax import algos, envs, runs
 from seca_jax.config import commands, compose
 from seca_jax.config.check import ConfigError, check
+from seca_jax.config.keys import get, replace
 from seca_jax.config.learners import unread
-from seca_jax.config.schema import Config, get, keys, mesh_of, replace, traced
+from seca_jax.config.schema import Config, keys, mesh_of, traced
 from seca_jax.config.words import expand, parse, repeated
 
 USAGE = """\

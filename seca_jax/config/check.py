@@ -11,7 +11,8 @@ from typing import Any
 
 from seca_jax.config import learners
 from seca_jax.config.errors import ConfigError
-from seca_jax.config.schema import Config, get, keys, mesh_of, steps_per_update
+from seca_jax.config.keys import get
+from seca_jax.config.schema import Config, keys, mesh_of, steps_per_update
 from seca_jax.credit import names as orders
 from seca_jax.envs import registry
 

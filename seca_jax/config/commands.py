@@ -8,7 +8,8 @@ from typing import Callable, Sequence
 
 from seca_jax.config import learners
 from seca_jax.config.check import ConfigError
-from seca_jax.config.schema import Config, get, keys
+from seca_jax.config.keys import get
+from seca_jax.config.schema import Config, keys
 from seca_jax.config.words import repeated
 from seca_jax.credit import names as orders
 

@@ -18,8 +18,9 @@ import yaml
 from seca_jax import runs
 from seca_jax.config import learners
 from seca_jax.config.check import ConfigError, check, one_of
+from seca_jax.config.keys import get, replace
 from seca_jax.config.learners import CONF
-from seca_jax.config.schema import Config, DistributedConfig, get, keys, replace
+from seca_jax.config.schema import Config, DistributedConfig, keys
 from seca_jax.config.words import parse, typed
 from seca_jax.credit import names as orders
 from seca_jax.envs import registry

@@ -23,7 +23,8 @@ from jax.experimental import multihost_utils
 
 from seca_jax import door
 from seca_jax.config.check import ConfigError
-from seca_jax.config.schema import Config, DistributedConfig, replace
+from seca_jax.config.keys import replace
+from seca_jax.config.schema import Config, DistributedConfig
 
 Result = TypeVar("Result")
 

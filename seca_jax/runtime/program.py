@@ -10,7 +10,8 @@ import numpy as np
 from flax import struct
 
 from seca_jax.config.check import shareable
-from seca_jax.config.schema import Config, get, mesh_of, replace, steps_per_update, traced
+from seca_jax.config.keys import get, replace
+from seca_jax.config.schema import Config, mesh_of, steps_per_update, traced
 from seca_jax.envs.base import Environment
 from seca_jax.experience import rollout
 from seca_jax.runtime.devices import SeedAxis, arranged

@@ -13,8 +13,9 @@ import numpy as np
 from seca_jax import algos, envs, runs
 from seca_jax.config import compose
 from seca_jax.config.check import ConfigError, shareable
+from seca_jax.config.keys import get
 from seca_jax.config.learners import unread
-from seca_jax.config.schema import Config, get, mesh_of
+from seca_jax.config.schema import Config, mesh_of
 from seca_jax.envs.base import Environment
 from seca_jax.runtime import checkpoint, initial, interrupt, loop, memory, processes, tensorboard
 from seca_jax.runtime import wandb as board

@@ -23,7 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from seca_jax import algos, envs
-from seca_jax.config.schema import Config, replace
+from seca_jax.config.keys import replace
+from seca_jax.config.schema import Config
 from seca_jax.envs import registry
 from seca_jax.experience import rollout
 from seca_jax.runtime.session import program_of

@@ -19,7 +19,8 @@ import numpy as np
 
 from seca_jax import runs
 from seca_jax.config.check import ConfigError
-from seca_jax.config.schema import Config, replace
+from seca_jax.config.keys import replace
+from seca_jax.config.schema import Config
 from seca_jax.runtime import interrupt, loop, memory, session
 from seca_jax.runtime.devices import is_key
 from seca_jax.runtime.log import Terminal

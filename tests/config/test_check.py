@@ -5,7 +5,8 @@ import pytest
 from seca_jax import algos, envs
 from seca_jax.config.check import ConfigError, check
 from seca_jax.config.compose import from_words
-from seca_jax.config.schema import Config, replace
+from seca_jax.config.keys import replace
+from seca_jax.config.schema import Config
 from seca_jax.credit import names
 
 MAPS = ", ".join(envs.names())

@@ -9,7 +9,8 @@ from seca_jax import algos, envs
 from seca_jax.config import compose, learners
 from seca_jax.config.check import ConfigError, check
 from seca_jax.config.compose import from_words
-from seca_jax.config.schema import Config, get, replace
+from seca_jax.config.keys import get, replace
+from seca_jax.config.schema import Config
 
 
 def flat_values(nested, prefix=""):

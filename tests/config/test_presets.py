@@ -8,7 +8,7 @@ from seca_jax import envs
 from seca_jax.algos import qtran
 from seca_jax.config import compose
 from seca_jax.config.check import check
-from seca_jax.config.schema import get
+from seca_jax.config.keys import get
 
 SHARED = {  # of the paper's section 4 and its PyTorch code, built on PyMARL: every method's
     "num_envs": 32,  # batch_size_run

@@ -10,7 +10,7 @@ import pytest
 from seca_jax import envs
 from seca_jax.config import compose
 from seca_jax.config.check import ConfigError
-from seca_jax.config.schema import get
+from seca_jax.config.keys import get
 from seca_jax.envs.smax import custom
 from seca_jax.envs.smax.scenarios import SCENARIOS, Ridge, Scenario, Start, max_steps
 from seca_jax.envs.smax.units import COLOSSUS, MARINE, MEDIVAC, STALKER, ZEALOT, ZERGLING

@@ -16,7 +16,8 @@ import stub
 import yaml
 
 from seca_jax import runs, train
-from seca_jax.config.schema import Config, replace
+from seca_jax.config.keys import replace
+from seca_jax.config.schema import Config
 from seca_jax.runtime import checkpoint, loop
 from seca_jax.runtime import program as programs
 
@@ -246,7 +247,8 @@ COLLECTIVES = """
     sys.path.insert(0, {here!r})
     import jax, numpy as np, stub
     from seca_jax.runtime import program as programs
-    from seca_jax.config.schema import Config, replace
+    from seca_jax.config.keys import replace
+from seca_jax.config.schema import Config
 
     config = replace(replace(Config(), "seeds", 3), "num_envs", 4)
     env = stub.make_env(config)

@@ -9,7 +9,7 @@ import pytest
 from seca_jax import algos, audit, envs
 from seca_jax.config import compose
 from seca_jax.experience import branching
-from seca_jax.runtime.checkpoint import Saver
+from seca_jax.runtime.saving import Saver
 
 SEEDS = 2
 

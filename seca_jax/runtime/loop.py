@@ -98,7 +98,7 @@ class Reports(Protocol):
 
 
 class Saves(Protocol):
-    """What keeps checkpoints, see :class:`~seca_jax.runtime.checkpoint.Saver`."""
+    """What keeps checkpoints, see :class:`~seca_jax.runtime.saving.Saver`."""
 
     def save(self, step: int, tree: Any) -> bool:
         """Starts saving; false where that failed."""
@@ -118,7 +118,7 @@ class Saves(Protocol):
 
 
 class Offers(Protocol):
-    """What keeps the best checkpoint, see :class:`~seca_jax.runtime.checkpoint.Best`."""
+    """What keeps the best checkpoint, see :class:`~seca_jax.runtime.saving.Best`."""
 
     def offer(self, step: int, tested: Sequence[dict[str, Any]], tree: Callable[[], Any]) -> None:
         """Takes the numbers of an evaluation, and ``tree()`` where it is to be kept."""

@@ -17,7 +17,7 @@ from seca_jax.config.keys import get
 from seca_jax.config.learners import unread
 from seca_jax.config.schema import Config, mesh_of
 from seca_jax.envs.base import Environment
-from seca_jax.runtime import checkpoint, initial, interrupt, loop, memory, processes, tensorboard
+from seca_jax.runtime import checkpoint, initial, interrupt, loop, memory, processes, saving, tensorboard
 from seca_jax.runtime import wandb as board
 from seca_jax.runtime.devices import Device, configure
 from seca_jax.runtime.log import MetricsFile, MetricsList, Terminal, Tracker
@@ -194,7 +194,7 @@ def _in_memory(config: Config, callback: loop.Callback | None, quiet: bool) -> O
             config,
             program,
             reporter=loop.Reporter(config, metrics, terminal),
-            saver=checkpoint.Unsaved(),
+            saver=saving.Unsaved(),
             terminal=terminal,
             start=start_of(config, program.abstract),
             callback=callback,
@@ -309,7 +309,7 @@ def equipped(
     Of a run's processes, the first has them.
     """
     if not processes.first():
-        unsaved = checkpoint.Unsaved()
+        unsaved = saving.Unsaved()
         reporter = loop.Reporter(config, MetricsList(), terminal)
         return Equipment(reporter, unsaved, unsaved if config.checkpoint.best else None, ())
     wandb = board.Wandb(
@@ -325,8 +325,8 @@ def equipped(
     settings, metrics = config.checkpoint, MetricsFile(run_dir, terminal)
     return Equipment(
         reporter=loop.Reporter(config, metrics, terminal, trackers, run_dir),
-        saver=checkpoint.Saver(run_dir, settings.keep, terminal.warn, settings.minutes, lines=metrics.settle),
-        best=checkpoint.Best(run_dir, terminal.warn) if settings.best else None,
+        saver=saving.Saver(run_dir, settings.keep, terminal.warn, settings.minutes, lines=metrics.settle),
+        best=saving.Best(run_dir, terminal.warn) if settings.best else None,
         trackers=trackers,
     )
 

@@ -80,7 +80,7 @@ class Reporters:
 
 
 class Savers:
-    """A :class:`~seca_jax.runtime.checkpoint.Saver` for each run."""
+    """A :class:`~seca_jax.runtime.saving.Saver` for each run."""
 
     def __init__(self, members: Sequence[Member]) -> None:
         """Takes the members' own."""
@@ -106,7 +106,7 @@ class Savers:
 
 
 class Bests:
-    """A :class:`~seca_jax.runtime.checkpoint.Best` for each run."""
+    """A :class:`~seca_jax.runtime.saving.Best` for each run."""
 
     def __init__(self, members: Sequence[Member]) -> None:
         """Takes the members' own."""

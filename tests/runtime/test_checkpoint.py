@@ -16,7 +16,7 @@ import stub
 from seca_jax import runs, train
 from seca_jax.config import compose
 from seca_jax.config.check import ConfigError
-from seca_jax.runtime import checkpoint
+from seca_jax.runtime import checkpoint, saving
 from seca_jax.runtime.program import Functions, Program
 
 SMALL = ["map=3m", "seeds=2", "num_envs=4", "window=5", "eval.episodes=4", "wandb.mode=disabled"]
@@ -60,7 +60,7 @@ def run(stubbed, finished, tmp_path):
 
 
 def test_round_trip_is_exact(tmp_path):
-    saver = checkpoint.Saver(tmp_path, 2, pytest.fail)
+    saver = saving.Saver(tmp_path, 2, pytest.fail)
     assert saver.save(10, tree()) and saver.close()
     step, back = checkpoint.restore(tmp_path, abstract(tree()))
     assert step == 10 and saver.latest == 10
@@ -71,7 +71,7 @@ def test_round_trip_is_exact(tmp_path):
 
 
 def test_the_newest_are_kept(tmp_path):
-    saver = checkpoint.Saver(tmp_path, 2, pytest.fail)
+    saver = saving.Saver(tmp_path, 2, pytest.fail)
     for step in (10, 20, 30, 40):
         saver.save(step, tree())
     saver.close()
@@ -81,7 +81,7 @@ def test_the_newest_are_kept(tmp_path):
 def test_donated_buffers_may_be_overwritten_during_the_save(tmp_path):
     """What is saved is the state at the call, though training goes on in the very same memory."""
     advance = jax.jit(lambda x: x + 1.0, donate_argnums=0)
-    saver = checkpoint.Saver(tmp_path, 1, pytest.fail)
+    saver = saving.Saver(tmp_path, 1, pytest.fail)
     x = jnp.zeros((2, 1_000_000))
     saver.save(1, {"x": x})
     for _ in range(20):
@@ -95,9 +95,9 @@ KILLED = """
     import os, signal, sys, threading
     import numpy as np
     from orbax.checkpoint._src.path import atomicity
-    from seca_jax.runtime import checkpoint
+    from seca_jax.runtime import saving
 
-    saver = checkpoint.Saver(sys.argv[1], 2, sys.exit)
+    saver = saving.Saver(sys.argv[1], 2, sys.exit)
     saver.save(1, {"x": np.full(1000, 1.0)})
     saver.wait()
     # The process dies when all of the second checkpoint is written but for its final rename
@@ -118,7 +118,7 @@ def test_kill_in_the_middle_of_a_save_leaves_the_previous_one(tmp_path):
         step, back = checkpoint.restore(tmp_path, wanted)
     assert step == 1 and np.all(back["x"] == 1.0)
     # and the next run of the saver clears the rest away
-    saver = checkpoint.Saver(tmp_path, 2, pytest.fail)
+    saver = saving.Saver(tmp_path, 2, pytest.fail)
     saver.save(3, {"x": np.zeros(3)})
     saver.close()
     assert sorted(os.listdir(tmp_path / "checkpoints")) == ["1", "3"]
@@ -130,12 +130,12 @@ FULL_DISK = """
     sys.path.insert(0, here)
     import stub
     from seca_jax import algos, envs, train
-    from seca_jax.runtime import checkpoint
+    from seca_jax.runtime import saving
 
     envs.make, algos.make = stub.make_env, stub.make_algorithm
-    save, room = checkpoint.Saver.save, resource.getrlimit(resource.RLIMIT_FSIZE)
+    save, room = saving.Saver.save, resource.getrlimit(resource.RLIMIT_FSIZE)
 
-    def saving(self, step, tree):
+    def limited(self, step, tree):
         # From step 400 on, and for as long as the environment says, no file may pass 100 bytes
         full = 400 <= step < int(sys.argv.pop() if len(sys.argv) > 99 else {until})
         resource.setrlimit(resource.RLIMIT_FSIZE, (100 if full else room[0], room[1]))
@@ -144,7 +144,7 @@ FULL_DISK = """
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, room)
 
-    checkpoint.Saver.save = saving
+    saving.Saver.save = limited
     sys.exit(train.main())
 """
 
@@ -171,7 +171,7 @@ def test_a_full_disk_is_reported_and_training_goes_on(tmp_path, metrics, until, 
 
 def test_a_save_that_cannot_fit_is_not_begun(tmp_path, monkeypatch):
     reports = []
-    saver = checkpoint.Saver(tmp_path, 2, reports.append)
+    saver = saving.Saver(tmp_path, 2, reports.append)
     saver.save(1, tree())
     saver.wait()
     usage = shutil.disk_usage(tmp_path)._replace(free=10)

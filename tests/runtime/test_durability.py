@@ -20,7 +20,7 @@ from test_log import SMALL
 
 from seca_jax import runs, train
 from seca_jax.config import compose
-from seca_jax.runtime import checkpoint, session
+from seca_jax.runtime import checkpoint, saving, session
 
 EVERY = ["log.interval=100", "eval.interval=400", "checkpoint.interval=200", "total_steps=1200"]
 WORDS = [*SMALL, *EVERY, "wandb.mode=disabled"]
@@ -58,15 +58,15 @@ def when(monkeypatch):
     """Lets something happen in the middle of training, just before a checkpoint is saved."""
 
     def happens(step, action):
-        save, actions = checkpoint.Saver.save, [action]
+        save, actions = saving.Saver.save, [action]
 
-        def saving(self, now, tree):
+        def told(self, now, tree):
             if now == step and actions:
                 self.wait()
                 actions.pop()()
             return save(self, now, tree)
 
-        monkeypatch.setattr(checkpoint.Saver, "save", saving)
+        monkeypatch.setattr(saving.Saver, "save", told)
 
     return happens
 
@@ -226,8 +226,8 @@ def test_a_clock_that_jumps_changes_nothing(stubbed, tmp_path, whole, when, monk
     real, off = time.time, [0.0]
     monkeypatch.setattr(time, "time", lambda: real() + off[0])
     run, saved = tmp_path / "run", []
-    save = checkpoint.Saver.save
-    monkeypatch.setattr(checkpoint.Saver, "save", lambda self, *a: saved.append(a[0]) or save(self, *a))
+    save = saving.Saver.save
+    monkeypatch.setattr(saving.Saver, "save", lambda self, *a: saved.append(a[0]) or save(self, *a))
     when(400, lambda: off.__setitem__(0, 3e7))  # a year ahead
     when(800, lambda: off.__setitem__(0, -3e7))  # and two back
     assert train.main([*WORDS, "checkpoint.minutes=60", "log.tensorboard=true", f"out={run}"]) == 0

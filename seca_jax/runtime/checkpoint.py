@@ -169,7 +169,7 @@ def restore(
         run_dir: the run's directory.
         abstract: tree of ShapeDtypeStructs; a part of the saved tree will do.
         report: told of each newer checkpoint that is damaged.
-        step: of the checkpoint, or ``best`` (of :mod:`~seca_jax.runtime.saving`); empty: the newest that is whole.
+        step: of the checkpoint, or ``best`` (``saving.Best``); empty: the newest that is whole.
         lines: ``report`` is told, too, where metrics.jsonl is not what it was when the checkpoint was made.
 
     Returns:

@@ -50,8 +50,8 @@ def start(config: Config) -> None:
         "process_id": wanted.process,
     }
     try:
-        if wanted.coordinator != AUTO and wanted.process:
-            listening(wanted.coordinator, wanted.timeout)
+        if wanted.coordinator != AUTO:
+            meet(wanted)
         jax.distributed.initialize(
             **({} if wanted.coordinator == AUTO else where), initialization_timeout=wanted.timeout
         )
@@ -62,17 +62,57 @@ def start(config: Config) -> None:
         ) from None
 
 
-def listening(coordinator: str, seconds: float) -> None:
-    """Waits until somebody listens at HOST:PORT; raises OSError where nobody does in time.
+def meet(wanted: DistributedConfig) -> None:
+    """Waits until all processes are there, process 0 at HOST:PORT; raises OSError where they are not in time.
 
-    JAX, which waits as well, would end the process with a page of C++.
+    JAX, which waits as well, would end a process that waits in vain with a page of C++.
     """
-    host, _, port = coordinator.rpartition(":")
-    deadline = time.monotonic() + seconds
+    host, _, port = wanted.coordinator.rpartition(":")
+    deadline = time.monotonic() + wanted.timeout
+    if wanted.process == 0:
+        receive(int(port), wanted.processes, deadline)
+        return
+    with reached(host.strip("[]"), int(port), deadline) as there:
+        there.sendall(wanted.process.to_bytes(4, "big"))
+        if not there.recv(1):
+            raise OSError("process 0 has given up: it tells why")
+    # The same port is JAX's from now on
+    reached(host.strip("[]"), int(port), deadline).close()
+
+
+def receive(port: int, processes: int, deadline: float) -> None:
+    """Process 0's part in :func:`meet`: lets the others go on when the last of them has said its number."""
+    family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+    absent = set(range(1, processes))
+    with contextlib.ExitStack() as open_ones:
+        server = socket.create_server(("", port), family=family, dualstack_ipv6=family == socket.AF_INET6)
+        open_ones.enter_context(server)
+        others = []
+        while absent:
+            server.settimeout(max(deadline - time.monotonic(), 0.01))
+            try:
+                other = open_ones.enter_context(server.accept()[0])
+                other.settimeout(1)
+                number = int.from_bytes(other.recv(4), "big")
+            except OSError:  # nobody came, or a stranger who hangs up
+                if time.monotonic() >= deadline:
+                    missing = ", ".join(map(str, sorted(absent)))
+                    raise OSError(f"process 0 waited in vain for {missing} of {processes}") from None
+                continue
+            if number in absent:
+                absent.remove(number)
+                others.append(other)
+        for other in others:
+            other.sendall(b"!")
+            other.recv(1)  # it closes first, and the port is free for JAX at once
+
+
+def reached(host: str, port: int, deadline: float) -> socket.socket:
+    """A connection to process 0, as soon as it is there; raises OSError where it is not in time."""
     while True:
         try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=seconds).close()
-            return
+            left = max(deadline - time.monotonic(), 0.01)
+            return socket.create_connection((host, port), timeout=left)
         except OSError:
             if time.monotonic() >= deadline:
                 raise

@@ -160,6 +160,20 @@ def test_nobody_at_the_coordinators_address_is_a_line(tmp_path):
     assert "the processes did not meet ([Errno 111] Connection refused)" in done.stderr
 
 
+def test_who_has_not_come_is_named(tmp_path):
+    place = f"distributed=127.0.0.1:{free_port()}"
+    words = [stub.__file__, *SMALL, place, "distributed.processes=3", "distributed.timeout=4"]
+    words = [sys.executable, *words, f"out={tmp_path / 'run'}"]
+    there = [
+        subprocess.Popen([*words, f"distributed.process={i}"], stderr=subprocess.PIPE, text=True)
+        for i in (0, 2)
+    ]
+    told = [process.communicate(timeout=100)[1] for process in there]
+    assert [process.returncode for process in there] == [2, 2]
+    assert told[0].endswith("the processes did not meet (process 0 waited in vain for 1 of 3)\n")
+    assert [text.count("\n") for text in told] == [1, 1], told
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [

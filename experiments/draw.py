@@ -31,12 +31,8 @@ from seca_jax.show import curves as learning
 
 RESULTS = Path(__file__).parent / "results"
 MEASURED = ("test/win_rate", "test/return", "test/length")
-PAPER = (
-    "figure2",
-    "figure4",
-    "figure5",
-    "start",
-)  # one budget asked of all runs of a map: they can be compared
+# One budget asked of all runs of a map: they can be compared
+COMPARED = ("figure2", "figure4", "figure5", "start", "credit", "crowd", "learners")
 Found = list[tuple[Panel, dict[str, summary.Curves]]]  # panels with their curves by label
 
 
@@ -100,12 +96,12 @@ def tables(figure: str, found: Found, drawn: Found) -> list[Table]:
     instead = [own for own, (panel, _) in zip(drawn, found, strict=True) if own[0] is not panel]
     for axis, runs, thresholds in by_metric(found):
         parts.append(Table(axis, summary.rows(runs, thresholds), 2, per_run=True))
-        comparable = figure in PAPER and len(set(maps)) == len(maps)
+        comparable = bool(thresholds) and figure in COMPARED and len(set(maps)) == len(maps)
         if comparable and len(overall := summary.rows_over_maps(runs)) > 1:
             parts.append(Table(f"{axis}, over the {len(maps)} maps", overall, 1))
     for axis, runs, thresholds in by_metric(instead):
         parts.append(Table(axis, summary.rows(runs, thresholds), 2, per_run=True))
-    if figure in PAPER and len(compared := differences(drawn)) > 1:
+    if figure in COMPARED and len(compared := differences(drawn)) > 1:
         parts.append(
             Table("SeCA minus the others, up to where the shorter of the two curves ends", compared, 4)
         )

@@ -73,16 +73,17 @@ LABELS = {
     "coma_newarchi": "COMA-newArchi",
     "coma": "COMA",
     "lica": "LICA",
+    "qmix": "QMIX",
+    "vdn": "VDN",
+    "qtran": "QTRAN",
     "mappo": "MAPPO",
     "ippo": "IPPO",
+    "pqn_vdn": "PQN-VDN",
     "sqddpg": "SQDDPG",
-    "vdn": "VDN",
-    "qmix": "QMIX",
-    "qtran": "QTRAN",
     "qplex": "QPLEX",
     "qpd": "QPD",
-    "pqn_vdn": "PQN-VDN",
 }
+"""In legends, by learner; the order is that of colours."""
 FIGURE_5 = (
     "seca",
     "coma",
@@ -95,21 +96,6 @@ FIGURE_5 = (
 )  # the paper's, and rivals
 ON_POLICY = ("seca", "coma_newarchi", "coma", "lica", "mappo", "ippo", "sqddpg")
 VALUE_BASED = ("vdn", "qmix", "qtran", "qplex", "qpd", "pqn_vdn")
-LEARNERS = (
-    "seca",
-    "coma_newarchi",
-    "coma",
-    "lica",
-    "qmix",
-    "vdn",
-    "qtran",
-    "mappo",
-    "ippo",
-    "pqn_vdn",
-    "sqddpg",
-    "qplex",
-    "qpd",
-)  # a colour each
 ADVANTAGES = ("seca", "coma_newarchi", "coma")
 
 
@@ -257,7 +243,7 @@ def looks(panels: Iterable[Panel], most: int) -> dict[str, dict[str, int]]:
     names = list(dict.fromkeys(run.name for panel in panels for run in panel.runs))
     if len(names) > most:
         return {panel.title: {run.name: i for i, run in enumerate(panel.runs)} for panel in panels}
-    learners = {name: i for i, name in enumerate(LEARNERS) if name in names}
+    learners = {name: i for i, name in enumerate(LABELS) if name in names}
     free = [i for i in range(most) if i not in learners.values()]
     others = dict(zip((name for name in names if name not in learners), free))
     return {panel.title: learners | others for panel in panels}

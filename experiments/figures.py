@@ -114,17 +114,22 @@ def _starts(map_name: str, *words: str) -> tuple[Run, ...]:
     )
 
 
+JOINT = (
+    *("algo=seca", "critic.kind=joint", "critic.updates=4"),
+    *("credit.calibrate=false", "credit.lam=-1"),
+)  # SeCA with the paper's critic, in its other settings as the default
+
+
 def _credits(map_name: str) -> tuple[Run, ...]:
-    """SeCA with the critic's credit, with none, with credit that is right on average; orders; the others."""
+    """SeCA and without credit, with its critic and the paper's; other orders; other advantages."""
     words = ("seeds=12", "seed=100", "total_steps=300_000", "eval.interval=25_000", "log.interval=25_000")
-    duel = ("algo=seca", "critic.kind=dueling", "critic.updates=8", "credit.lam=0.9")
     kinds = {
         ("SeCA", "seca"): ("algo=seca",),
         ("no credit", "seca-none"): ("algo=seca", "credit.weight=0"),
         ("order fixed", "seca-fixed"): ("algo=seca", "credit.order=fixed"),
         ("order random", "seca-random"): ("algo=seca", "credit.order=random"),
-        ("dueling", "seca-dueling"): duel,
-        ("dueling, no credit", "seca-dueling-none"): (*duel, "credit.weight=0"),
+        ("paper's critic", "seca-joint"): JOINT,
+        ("paper's critic, no credit", "seca-joint-none"): (*JOINT, "credit.weight=0"),
         ("COMA-newArchi", "coma_newarchi"): ("algo=coma_newarchi",),
         ("COMA", "coma"): ("algo=coma",),
     }
@@ -138,7 +143,8 @@ def _crowds(map_name: str) -> tuple[Run, ...]:
     kinds = {
         ("SeCA", "seca"): ("algo=seca",),
         ("no credit", "seca-none"): ("algo=seca", "credit.weight=0"),
-        ("no residual", "seca-alone"): ("algo=seca", "credit.residual=0"),
+        ("credit not calibrated", "seca-full"): ("algo=seca", "credit.calibrate=false"),
+        ("paper's critic", "seca-joint"): JOINT,
         ("COMA-newArchi", "coma_newarchi"): ("algo=coma_newarchi",),
         ("COMA", "coma"): ("algo=coma",),
         ("MAPPO", "mappo"): ("algo=mappo",),

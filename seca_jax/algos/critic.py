@@ -82,15 +82,20 @@ def dueling(config: Config, env: Environment) -> Critic:
     options = {"output_init": nn.initializers.zeros}
     hypernetwork = make_hypernetwork(config.critic, env.num_agents, env.num_actions, **options)
     network = Dueling(hypernetwork, config.critic.value_hidden)
+    stride = config.critic.credit_stride
 
     def errors(f: DuelingHead, policy: jax.Array | None, action: jax.Array, targets: Targets) -> jax.Array:
         assert policy is not None and targets.surprise is not None
-        expected, changed = f.advantage.once(policy), f.advantage.once(action)
-        return (
-            jnp.square(f.value - targets.values)
-            + jnp.square(changed - expected - targets.surprise)
-            + jnp.square(expected)
-        )
+        of_value = jnp.square(f.value - targets.values)
+        advantage, surprise = f.advantage, targets.surprise
+        if stride > 1:
+            advantage = advantage.every(stride)
+            policy, action, surprise = policy[::stride], action[::stride], surprise[::stride]
+        expected, changed = advantage.once(policy), advantage.once(action)
+        of_credit = jnp.square(changed - expected - surprise) + jnp.square(expected)
+        if stride == 1:
+            return of_value + of_credit
+        return of_value.at[::stride].add(stride * of_credit)
 
     return of_state(network, config, env)._replace(
         value=lambda f, v: f.value,

@@ -127,7 +127,7 @@ def from_words(words: Iterable[str]) -> Config:
 def load(run_dir: str | os.PathLike) -> tuple[Config, dict[str, Any]]:
     """The resolved config of a run and its provenance (versions, device, commit, command).
 
-    A key that the run's version did not know yet has its default, which is what that version did.
+    A key that the run's version did not know yet has the value that says what that version did.
 
     Raises:
         ConfigError: no run there, its config.yaml is damaged, or it names what is not installed here.
@@ -139,7 +139,7 @@ def load(run_dir: str | os.PathLike) -> tuple[Config, dict[str, Any]]:
         stored, missing = yaml.safe_load(path.read_text()), object()
         provenance = stored.pop("provenance")
         config = Config()
-        for name, _ in keys():
+        for name, field in keys():
             value: Any = stored
             for part in name.split("."):
                 value = value.get(part, missing) if value is not missing else missing
@@ -147,6 +147,8 @@ def load(run_dir: str | os.PathLike) -> tuple[Config, dict[str, Any]]:
                 config = replace(config, name, value)
             elif name in ESSENTIAL:
                 raise ConfigError(f"it lacks {name}")
+            elif field.metadata["before"] is not None:
+                config = replace(config, name, field.metadata["before"])
         missing = absent(config)
         if not missing:
             check(config)

@@ -15,6 +15,7 @@ def key(
     high: float | None = None,
     path: bool = False,
     traced: bool = False,
+    before: Any = None,
 ) -> Any:
     """A dataclass field with its default, the sentence that ``--help`` shows, and its range.
 
@@ -27,9 +28,12 @@ def key(
         high: largest value allowed.
         path: a file or directory, which is not empty where it is given.
         traced: a number that compiled programs take as an argument: another value compiles nothing.
+        before: what runs did that were stored when there was no such key; None: as the default.
     """
     limits = {"choices": choices, "low": low, "above": above, "high": high}
-    return field(default=default, metadata={"doc": doc, "path": path, "traced": traced, **limits})
+    return field(
+        default=default, metadata={"doc": doc, "path": path, "traced": traced, "before": before, **limits}
+    )
 
 
 def group(cls: type, doc: str) -> Any:

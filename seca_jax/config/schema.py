@@ -104,10 +104,11 @@ class CriticConfig:
     mixing: int = key(64, "width of the mixing layer that the hypernetwork feeds", low=1)
     hypernet_hidden: str = key("32", "hidden units of the hypernetwork, or paper (as wide as its output)")
     kind: str = key(
-        "joint",
+        "dueling",
         "joint, f(s; v) fitted to TD(lambda) (the paper's), or dueling (ours): V(s) fitted to it, and apart "
         "c(s; v) to what single steps surprise V by",
         choices=("joint", "dueling"),
+        before="joint",
     )
     value_hidden: int = key(
         128, "width of V's two hidden layers (mappo, ippo; ours where kind=dueling)", low=1
@@ -115,8 +116,15 @@ class CriticConfig:
     surprise_lam: float = key(
         0.0, "ours: lambda of the surprises that c(s; v) is fitted to; 0: of one step", low=0, high=1
     )
+    credit_stride: int = key(
+        4,
+        "ours: c(s; v) is fitted to one of so many steps of a minibatch, to others in every pass if there "
+        "is more than one minibatch",
+        low=1,
+        before=1,
+    )
     target_interval: int = key(8, "critic updates between copies to the target critic", low=1)
-    updates: int = key(4, "passes of the critic over each batch", low=1)
+    updates: int = key(8, "passes of the critic over each batch", low=1)
     minibatches: int = key(4, "ours: minibatches of environments per pass, each one critic update", low=1)
 
 
@@ -157,10 +165,15 @@ class CreditConfig:
         high=1,
     )
     calibrate: bool = key(
-        False, "ours: multiply that share by the credit's running slope, between 0 (noise) and 1 (right)"
+        True,
+        "ours: multiply that share by the credit's running slope, between 0 (noise) and 1 (right)",
+        before=False,
     )
     lam: float = key(
-        -1.0, "ours: lambda of the return y in the TD residual; negative: lam, as the critic's", high=1
+        0.9,
+        "ours: lambda of the return y in the TD residual; negative: lam, as the critic's",
+        high=1,
+        before=-1.0,
     )
     residual: float = key(
         1.0,

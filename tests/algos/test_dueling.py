@@ -77,7 +77,7 @@ def test_credit_starts_at_nothing():
 
 def test_errors_are_those_of_value_surprise_and_centre():
     env = probes.make("matrix")
-    critic = small(env)
+    critic = small(env, credit_stride=1)
 
     class Credit(NamedTuple):
         def once(self, v):
@@ -91,6 +91,25 @@ def test_errors_are_those_of_value_surprise_and_centre():
     np.testing.assert_allclose(error, (3 - 5) ** 2 + (11 - 5.3 - 4) ** 2 + 5.3**2, rtol=1e-5)
 
 
+def test_credit_is_fitted_to_some_of_the_steps_and_counts_as_if_to_all():
+    """V has its error at every step; c at every third one, three times as large."""
+    env = probes.make("one_step")
+    rng = np.random.default_rng(1)
+    params = small(env).init(jax.random.key(0))
+    params = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), jnp.float32), params)
+    state = jnp.asarray(rng.normal(size=(7, env.state_size)))
+    policy = jnp.asarray(rng.dirichlet(np.ones(env.num_actions), (7, env.num_agents)))
+    action = jax.nn.one_hot(rng.integers(env.num_actions, size=(7, env.num_agents)), env.num_actions)
+    goal = Targets(jnp.asarray(rng.normal(size=7)), None, jnp.asarray(rng.normal(size=7)))
+    every, third = (
+        critic.errors(critic.apply(params, state), policy, action, goal)
+        for critic in (small(env, credit_stride=1), small(env, credit_stride=3))
+    )
+    of_value = jnp.square(small(env).apply(params, state).value - goal.values)
+    expected = of_value + 3 * (every - of_value) * (np.arange(7) % 3 == 0)
+    np.testing.assert_allclose(third, expected, rtol=1e-4)
+
+
 def test_fitted_credit_is_the_expectation_of_surprises():
     """Fitted to a known game, sequential credit is Eq. 7's, by enumeration, and f(s; pi) is V.
 
@@ -99,7 +118,7 @@ def test_fitted_credit_is_the_expectation_of_surprises():
     """
     env = probes.make("one_step")
     n, a = env.num_agents, env.num_actions
-    critic, tx = small(env, minibatches=1, updates=200), optimiser(10.0)
+    critic, tx = small(env, minibatches=1, updates=200, credit_stride=1), optimiser(10.0)
     rng = np.random.default_rng(0)
     pay = rng.normal(size=(n, a))
     policy = rng.dirichlet(np.ones(a), n)

@@ -82,6 +82,9 @@ def test_a_run_of_the_first_version_loads_and_goes_on(tmp_path):
         if not name.startswith("provenance"):
             assert get(config, name) == stored, name
     assert config.checkpoint.minutes == Config().checkpoint.minutes
+    # Keys that came with what they say: the critic and the credit of that time had no other
+    assert (config.critic.kind, config.critic.credit_stride) == ("joint", 1)
+    assert (config.credit.calibrate, config.credit.lam) == (False, -1.0)
     longer = compose.resumed({"resume": str(tmp_path), "total_steps": 2 * config.total_steps})
     assert longer.total_steps == 2 * config.total_steps and longer.out == str(tmp_path)
 

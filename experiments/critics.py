@@ -36,8 +36,9 @@ LAMBDAS = (0.95, 0.8, 0.5)
 RECIPES: dict[str, dict[str, Any]] = {
     "joint, lambda 0.95": {"kind": "joint", "lam": 0.95},
     "joint, lambda 0.5": {"kind": "joint", "lam": 0.5},
-    "dueling, one-step surprises": {"kind": "dueling", "surprise_lam": 0.0, "lam": 0.95},
-    "dueling, surprises of lambda 0.5": {"kind": "dueling", "surprise_lam": 0.5, "lam": 0.95},
+    "dueling, one-step surprises": {"kind": "dueling", "credit_stride": 1, "lam": 0.95},
+    "the same, a quarter of the steps": {"kind": "dueling", "credit_stride": 4, "lam": 0.95},
+    "surprises of lambda 0.5": {"kind": "dueling", "credit_stride": 1, "surprise_lam": 0.5, "lam": 0.95},
 }
 
 

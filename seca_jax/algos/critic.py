@@ -1,5 +1,6 @@
 """Critics as the on-policy learners see them, and how they are fitted to TD(lambda) targets."""
 
+from functools import partial
 from typing import Any, Callable, NamedTuple
 
 import jax
@@ -38,8 +39,9 @@ class Critic(NamedTuple):
             output, is shared by all v.
         value: ``(f, v) -> [...]`` or ``[..., N]``, what targets bootstrap from where v is done: f(v), or
             V(s) of a critic that has one.
-        errors: ``(f, policy, action, Targets) -> [...]`` or ``[..., N]``, squared errors. None of its
-            critics but the dueling one sees the policy.
+        errors: ``(f, policy, action, Targets) -> [...]`` or ``[..., N]``, squared errors.
+        credit_errors: of what learns beside it, from surprises and under the policies; None: nothing.
+        credit_stride: at one of so many steps.
         surprise_lam: lambda of the surprises that it is fitted to, None where there are none.
         floats: size of what ``apply`` computes for one row of a batch.
         fit_floats: of what ``errors`` and ``value`` compute for it; None: the same.
@@ -53,6 +55,8 @@ class Critic(NamedTuple):
     errors: Callable[[Any, jax.Array | None, jax.Array, Targets], jax.Array] = (
         lambda f, policy, action, targets: jnp.square(f(action) - targets.values)
     )
+    credit_errors: Callable[[Any, jax.Array, jax.Array, Targets], jax.Array] | None = None
+    credit_stride: int = 1
     surprise_lam: float | None = None
     fit_floats: int | None = None
 
@@ -82,24 +86,17 @@ def dueling(config: Config, env: Environment) -> Critic:
     options = {"output_init": nn.initializers.zeros}
     hypernetwork = make_hypernetwork(config.critic, env.num_agents, env.num_actions, **options)
     network = Dueling(hypernetwork, config.critic.value_hidden)
-    stride = config.critic.credit_stride
 
-    def errors(f: DuelingHead, policy: jax.Array | None, action: jax.Array, targets: Targets) -> jax.Array:
-        assert policy is not None and targets.surprise is not None
-        of_value = jnp.square(f.value - targets.values)
-        advantage, surprise = f.advantage, targets.surprise
-        if stride > 1:
-            advantage = advantage.every(stride)
-            policy, action, surprise = policy[::stride], action[::stride], surprise[::stride]
-        expected, changed = advantage.once(policy), advantage.once(action)
-        of_credit = jnp.square(changed - expected - surprise) + jnp.square(expected)
-        if stride == 1:
-            return of_value + of_credit
-        return of_value.at[::stride].add(stride * of_credit)
+    def credit_errors(f: DuelingHead, policy: jax.Array, action: jax.Array, targets: Targets) -> jax.Array:
+        assert targets.surprise is not None
+        expected, changed = f.advantage.once(policy), f.advantage.once(action)
+        return jnp.square(changed - expected - targets.surprise) + jnp.square(expected)
 
     return of_state(network, config, env)._replace(
         value=lambda f, v: f.value,
-        errors=errors,
+        errors=lambda f, policy, action, targets: jnp.square(f.value - targets.values),
+        credit_errors=credit_errors,
+        credit_stride=config.critic.credit_stride,
         surprise_lam=config.critic.surprise_lam,
         fit_floats=2 * hypernetwork.hypernet_hidden * hypernetwork.mixing,
     )
@@ -171,6 +168,20 @@ def targets(
     return Targets(values, outcome, surprise, value)
 
 
+def thinned(part: tuple, stride: int, offset: jax.Array) -> tuple:
+    """Every so-manyth step of a part (..., mask [T, B]) whose leaves are [T, B, ...], from ``offset`` on.
+
+    Steps and not environments, which several devices may share; what does not divide evenly is filled up with
+    steps that the mask leaves out.
+    """
+    if stride == 1:
+        return part
+    length = len(part[-1])
+    at = offset % stride + stride * jnp.arange(-(-length // stride))
+    *rest, mask = jax.tree.map(lambda x: jnp.take(x, jnp.minimum(at, length - 1), axis=0), part)
+    return *rest, mask & (at < length)[:, None]
+
+
 def fit(
     config: CriticConfig,
     critic: Critic,
@@ -196,22 +207,31 @@ def fit(
         ``learned``, metrics.
     """
 
-    def errors(params: Any, chunk: tuple) -> jax.Array:
+    def error(errors: Callable, params: Any, chunk: tuple) -> jax.Array:
         inputs, policy, action, goal, mask = chunk
-        error = critic.errors(critic.apply(params, inputs), policy, action, goal)
-        return jnp.sum(jnp.where(alongside(mask, error), error, 0.0))
+        found = errors(critic.apply(params, inputs), policy, action, goal)
+        return jnp.sum(jnp.where(alongside(mask, found), found, 0.0))
 
-    def update(learned: tuple, part: tuple) -> tuple[tuple, tuple]:
-        params, target, opt, count = learned
+    def mean(errors: Callable, params: Any, part: tuple) -> tuple[jax.Array, Any]:
+        """Mean error over a part, and its gradient."""
 
         def add(total: tuple, chunk: tuple) -> tuple[tuple, None]:
-            return jax.tree.map(jnp.add, total, jax.value_and_grad(errors)(params, chunk)), None
+            found = jax.value_and_grad(partial(error, errors))(params, chunk)
+            return jax.tree.map(jnp.add, total, found), None
 
         *_, goal, mask = part
         nothing = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
         total, _ = jax.lax.scan(add, nothing, cut(part, critic.chunks(mask, fit=True)))
         counted = jnp.sum(mask) * (goal.values.size // mask.size)
-        loss, gradient = jax.tree.map(lambda x: x / jnp.maximum(counted, 1), total)
+        return jax.tree.map(lambda x: x / jnp.maximum(counted, 1), total)
+
+    def update(learned: tuple, part: tuple) -> tuple[tuple, tuple]:
+        params, target, opt, count = learned
+        loss, gradient = mean(critic.errors, params, part)
+        if critic.credit_errors is not None:
+            few = thinned(part, critic.credit_stride, count)
+            found = mean(critic.credit_errors, params, few)
+            loss, gradient = jax.tree.map(jnp.add, (loss, gradient), found)
         params, opt = descend(tx, gradient, opt, params, lr)
         count = count + 1
         copy = count % config.target_interval == 0

@@ -118,8 +118,7 @@ class CriticConfig:
     )
     credit_stride: int = key(
         4,
-        "ours: c(s; v) is fitted to one of so many steps of a minibatch, to others in every pass if there "
-        "is more than one minibatch",
+        "ours: c(s; v) is fitted to one of so many steps of a minibatch, each time to others",
         low=1,
         before=1,
     )

@@ -45,11 +45,6 @@ class CriticHead:
         mixed = jnp.sum(self.features[..., None] * by_feature, axis=-2)
         return self._out(mixed + flat @ self.w1_fixed + self.b1)
 
-    def every(self, stride: int) -> "CriticHead":
-        """The head at every so-manyth of the states of its first axis."""
-        own = {name: getattr(self, name)[::stride] for name in ("w1", "b1", "w2", "b2", "features")}
-        return self.replace(**own)  # pyright: ignore[reportAttributeAccessIssue]
-
     def _out(self, hidden: jax.Array) -> jax.Array:
         """relu(hidden) . w2 + b2. [..., M] -> [...]."""
         return jnp.sum(jax.nn.relu(hidden) * self.w2, axis=-1) + self.b2

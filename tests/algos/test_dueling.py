@@ -3,9 +3,11 @@
 import itertools
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from transitions import rollout_of
 
@@ -77,7 +79,7 @@ def test_credit_starts_at_nothing():
 
 def test_errors_are_those_of_value_surprise_and_centre():
     env = probes.make("matrix")
-    critic = small(env, credit_stride=1)
+    critic = small(env)
 
     class Credit(NamedTuple):
         def once(self, v):
@@ -87,27 +89,54 @@ def test_errors_are_those_of_value_surprise_and_centre():
     action = jnp.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
     # V = 3, c(s; u) = 11, c(s; pi) = 5.3
     head = DuelingHead(jnp.array(3.0), Credit())
-    error = critic.errors(head, policy, action, Targets(jnp.array(5.0), None, jnp.array(4.0)))
-    np.testing.assert_allclose(error, (3 - 5) ** 2 + (11 - 5.3 - 4) ** 2 + 5.3**2, rtol=1e-5)
+    goal = Targets(jnp.array(5.0), None, jnp.array(4.0))
+    np.testing.assert_allclose(critic.errors(head, policy, action, goal), (3 - 5) ** 2)
+    of_credit = critic.credit_errors(head, policy, action, goal)
+    np.testing.assert_allclose(of_credit, (11 - 5.3 - 4) ** 2 + 5.3**2, rtol=1e-5)
 
 
-def test_credit_is_fitted_to_some_of_the_steps_and_counts_as_if_to_all():
-    """V has its error at every step; c at every third one, three times as large."""
+@pytest.mark.parametrize(("length", "stride"), [(8, 4), (7, 3), (2, 4)])
+def test_credit_is_fitted_to_every_step_once_in_stride_updates(length, stride):
+    seen = np.zeros((length, 2))
+    steps = jnp.broadcast_to(jnp.arange(length)[:, None], (length, 2))
+    mask = jnp.ones((length, 2), bool).at[0, 1].set(False)
+    for count in range(5, 5 + stride):
+        few, real = critics.thinned((steps, mask), stride, jnp.asarray(count))
+        assert few.shape == real.shape == (-(-length // stride), 2)
+        for env in range(2):
+            np.add.at(seen[:, env], np.asarray(few[:, env])[np.asarray(real[:, env])], 1)
+    np.testing.assert_array_equal(seen, mask)
+
+
+def test_an_update_descends_the_mean_errors_of_all_and_of_some_steps():
+    """Against the gradient of both means, each over its own steps."""
     env = probes.make("one_step")
+    critic, tx = small(env, credit_stride=3), optax.identity()
     rng = np.random.default_rng(1)
-    params = small(env).init(jax.random.key(0))
-    params = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), jnp.float32), params)
-    state = jnp.asarray(rng.normal(size=(7, env.state_size)))
-    policy = jnp.asarray(rng.dirichlet(np.ones(env.num_actions), (7, env.num_agents)))
-    action = jax.nn.one_hot(rng.integers(env.num_actions, size=(7, env.num_agents)), env.num_actions)
-    goal = Targets(jnp.asarray(rng.normal(size=7)), None, jnp.asarray(rng.normal(size=7)))
-    every, third = (
-        critic.errors(critic.apply(params, state), policy, action, goal)
-        for critic in (small(env, credit_stride=1), small(env, credit_stride=3))
-    )
-    of_value = jnp.square(small(env).apply(params, state).value - goal.values)
-    expected = of_value + 3 * (every - of_value) * (np.arange(7) % 3 == 0)
-    np.testing.assert_allclose(third, expected, rtol=1e-4)
+    params = critic.init(jax.random.key(0))
+    params = jax.tree.map(lambda x: jnp.asarray(0.3 * rng.normal(size=x.shape), jnp.float32), params)
+    lead, actions, agents = (7, 2), env.num_actions, env.num_agents
+    state = jnp.asarray(rng.normal(size=(*lead, env.state_size)), jnp.float32)
+    policy = jnp.asarray(rng.dirichlet(np.ones(actions), (*lead, agents)), jnp.float32)
+    action = jax.nn.one_hot(rng.integers(actions, size=(*lead, agents)), actions)
+    goal = Targets(*(jnp.asarray(rng.normal(size=lead), jnp.float32) if i != 1 else None for i in range(3)))
+    mask = jnp.asarray(rng.random(lead) < 0.7)
+    batch = state, policy, action, goal, mask
+    learned = params, params, tx.init(params), jnp.asarray(4)
+    config = CriticConfig(kind="dueling", minibatches=1, updates=1)
+    (after, *_), _ = critics.fit(config, critic, tx, learned, batch, 1.0, jax.random.key(0))
+
+    def loss(params):
+        f = critic.apply(params, state)
+        some = mask & (jnp.arange(7) % 3 == 4 % 3)[:, None]
+        of_value, of_credit = (
+            critic.errors(f, policy, action, goal),
+            critic.credit_errors(f, policy, action, goal),
+        )
+        return jnp.sum(of_value * mask) / mask.sum() + jnp.sum(of_credit * some) / some.sum()
+
+    expected = jax.tree.map(lambda p, g: p - g, params, jax.grad(loss)(params))
+    chex.assert_trees_all_close(after, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_fitted_credit_is_the_expectation_of_surprises():
@@ -118,7 +147,7 @@ def test_fitted_credit_is_the_expectation_of_surprises():
     """
     env = probes.make("one_step")
     n, a = env.num_agents, env.num_actions
-    critic, tx = small(env, minibatches=1, updates=200, credit_stride=1), optimiser(10.0)
+    critic, tx = small(env, minibatches=1, updates=200), optimiser(10.0)
     rng = np.random.default_rng(0)
     pay = rng.normal(size=(n, a))
     policy = rng.dirichlet(np.ones(a), n)

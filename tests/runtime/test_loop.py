@@ -248,7 +248,7 @@ COLLECTIVES = """
     import jax, numpy as np, stub
     from seca_jax.runtime import program as programs
     from seca_jax.config.keys import replace
-from seca_jax.config.schema import Config
+    from seca_jax.config.schema import Config
 
     config = replace(replace(Config(), "seeds", 3), "num_envs", 4)
     env = stub.make_env(config)

@@ -114,6 +114,13 @@ def _starts(map_name: str, *words: str) -> tuple[Run, ...]:
     )
 
 
+def _variants(
+    map_name: str, kinds: dict[tuple[str, str], tuple[str, ...]], words: tuple[str, ...]
+) -> tuple[Run, ...]:
+    """Runs by (label, name), each with words of its own before those of all."""
+    return tuple(Run(label, name, map_name, (*own, *words)) for (label, name), own in kinds.items())
+
+
 JOINT = (
     *("algo=seca", "critic.kind=joint", "critic.updates=4"),
     *("credit.calibrate=false", "credit.lam=-1"),
@@ -133,7 +140,7 @@ def _credits(map_name: str) -> tuple[Run, ...]:
         ("COMA-newArchi", "coma_newarchi"): ("algo=coma_newarchi",),
         ("COMA", "coma"): ("algo=coma",),
     }
-    return tuple(Run(label, name, map_name, (*own, *words)) for (label, name), own in kinds.items())
+    return _variants(map_name, kinds, words)
 
 
 def _crowds(map_name: str) -> tuple[Run, ...]:
@@ -149,7 +156,7 @@ def _crowds(map_name: str) -> tuple[Run, ...]:
         ("COMA", "coma"): ("algo=coma",),
         ("MAPPO", "mappo"): ("algo=mappo",),
     }
-    return tuple(Run(label, name, map_name, (*own, *words)) for (label, name), own in kinds.items())
+    return _variants(map_name, kinds, words)
 
 
 def _many(map_name: str) -> tuple[Run, ...]:

@@ -284,10 +284,11 @@ def fit(parts: Parts, state: TrainState, memory: Any, loss: Loss, key: jax.Array
     lr = rate_at(parts.config, state.steps)
 
     def gradient_of(params: Any, batch: Batch) -> tuple[Any, Log]:
-        judges = unroll(agent, state.target.agent, batch.view.obs, batch.last_action)
+        watched = batch.view.obs, batch.last_action, batch.start
+        judges = unroll(agent, state.target.agent, *watched)
 
         def value(params: Params) -> tuple[jax.Array, Log]:
-            own = unroll(agent, params.agent, batch.view.obs, batch.last_action)
+            own = unroll(agent, params.agent, *watched)
             return loss(params, state.target, own, judges, batch)
 
         return jax.grad(value, has_aux=True)(params)

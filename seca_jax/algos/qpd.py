@@ -55,7 +55,8 @@ def decomposition(
     Args:
         evaluate: the central Q, ``x [..., N, X] -> [...]``.
         inputs: [T, B, N, X], what belongs to every agent of what Q reads, at whole episodes' steps.
-        mask: [T, B] bool, real steps; what follows an episode's end counts for nothing.
+        mask: [T, B] bool, real steps; what follows an episode's end counts for nothing, and something does
+            where another episode follows.
         points: K >= 1.
 
     Returns:
@@ -66,8 +67,14 @@ def decomposition(
     still = jnp.zeros((*path.shape[:2], 1))  # nothing moves but the agents' inputs
     chunks = num_chunks(path.shape[0], points * path[0].size)
     segment = segment_contribution(lambda _, x: evaluate(x), path, still, points=points, chunks=chunks)
+
+    def backward(rest: jax.Array, step: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        own, real = step
+        rest = jnp.where(real[:, None], rest + own, 0.0)  # the next episode's is nothing of this one's
+        return rest, rest
+
     # c_t = Q(x_t) - Q(0), the segments from t on taken backwards.
-    return -jnp.cumsum(segment[::-1], axis=0)[::-1]
+    return -jax.lax.scan(backward, jnp.zeros_like(segment[0]), (segment, mask), reverse=True)[1]
 
 
 def path_loss(

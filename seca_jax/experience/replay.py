@@ -15,13 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from seca_jax.arrays import alongside, shared_out
+from seca_jax.arrays import alongside, shared_out, sharers
 from seca_jax.config.schema import Config
 from seca_jax.envs.base import Environment
 from seca_jax.experience.rollout import Rollout, anywhere
 from seca_jax.types import View
 
-LENGTHS = 4  # lengths that a batch can be cut to: quarters of the environment's limit
+PER_ROW = 4  # episodes that a row of a batch holds where all are as long as they can be
+# Lengths that rows can be cut to, as parts of what they may need: closest where battles mostly are
+LENGTHS = (0.25, 0.375, 0.4375, 0.5, 0.5625, 0.625, 0.75, 1.0)
 
 
 @struct.dataclass
@@ -37,14 +39,15 @@ class Episode:
 
 @struct.dataclass
 class Batch:
-    """Whole episodes as a learner sees them."""
+    """Whole episodes as a learner sees them, one after the other in every row, see :func:`lay_out`."""
 
-    view: View  # leaves [T + 1, B, ...], row t + 1 is what transition t led to
-    last_action: jax.Array  # [T + 1, B, N] int32, -1 at the start
+    view: View  # leaves [T + 1, B, ...], moment t + 1 is what transition t led to
+    last_action: jax.Array  # [T + 1, B, N] int32, -1 at an episode's start
+    start: jax.Array  # [T + 1, B] bool, the moment is the first of its episode
     action: jax.Array  # [T, B, N] int32
     reward: jax.Array  # [T, B]
     terminated: jax.Array  # [T, B] bool
-    mask: jax.Array  # [T, B] bool, a real step
+    mask: jax.Array  # [T, B] bool, a real step; never the moment after an episode's last step
 
 
 class Replay(NamedTuple):
@@ -58,7 +61,8 @@ class Replay(NamedTuple):
         add: ``(state, rollout) -> state``: the episodes of a rollout of ``watched``, the oldest go.
         sample: ``(state, key) -> Episode``: drawn uniformly, with replacement, from those there are;
             meaningless before the first ``add``.
-        seen: ``(function, episodes) -> function(Batch)``, see :func:`seen`.
+        seen: ``(function, episodes) -> function(Batch)``, see :func:`seen`. Every device of a seed has the
+            whole buffer, and learns from its share of the rows.
     """
 
     capacity: int
@@ -122,51 +126,94 @@ def pack(rollout: Rollout, num_actions: int) -> Episode:
     )
 
 
-def unpack(env: Environment, axes: Any, episode: Episode) -> Batch:
-    """Stored episodes as the agents saw them; ``axes`` of :func:`batch_axes`."""
-    num_envs, limit = episode.reward.shape
-    step = jnp.arange(limit)[:, None]
+def lay_out(length: jax.Array, limit: int, rows: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Where whole episodes go so that ``rows`` rows of one length hold little else.
+
+    An episode takes a moment for each of its steps and one for what the last led to. The longest is placed
+    first, each in the row that is the emptiest by then. A row then never needs more than
+    ceil(B / rows) (limit + 1) moments, what episodes of ``limit`` steps take.
+
+    Args:
+        length: [B] int32, steps of the episodes, at most ``limit``.
+        limit: of an episode's steps.
+        rows: how many, at most B.
+
+    Returns:
+        which episode every place holds, [T, rows] int32, T being what rows may need;
+        which of its moments, [T, rows] int32, -1 where there is none;
+        moments that the fullest row holds, [].
+    """
+    num_episodes = length.shape[0]
+    longest = -(-num_episodes // rows) * (limit + 1)
+
+    def place(held: jax.Array, episode: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        row = jnp.argmin(held)
+        return held.at[row].add(length[episode] + 1), (row, held[row])
+
+    order = jnp.argsort(-length)
+    held, (row, first) = jax.lax.scan(place, jnp.zeros(rows, jnp.int32), order)
+    moment = jnp.arange(limit + 1)
+    spot = (first[:, None] + moment) * rows + row[:, None]
+    spot = jnp.where(moment <= length[order][:, None], spot, longest * rows)  # outside: nobody's
+    named = jnp.broadcast_to(order[:, None] * (limit + 1) + moment, spot.shape)
+    found = jnp.full(longest * rows, -1).at[spot].set(named, mode="drop").reshape(longest, rows)
+    return found.clip(0) // (limit + 1), jnp.where(found < 0, -1, found % (limit + 1)), jnp.max(held)
+
+
+def unpack(env: Environment, axes: Any, stored: Episode, episode: jax.Array, moment: jax.Array) -> Batch:
+    """Stored episodes as the agents saw them.
+
+    Args:
+        env: whose states they hold.
+        axes: of :func:`batch_axes`.
+        stored: episodes.
+        episode: [T + 1, rows] int32, which of them a place holds.
+        moment: [T + 1, rows] int32, which of its moments; -1: none, and it counts for nothing.
+    """
+    real, at = moment >= 0, moment.clip(0)
 
     def flat(x: jax.Array, axis: int) -> jax.Array:
-        rows = x.swapaxes(0, 1).reshape((limit + 1) * num_envs, *x.shape[2:])
-        return jnp.moveaxis(rows, 0, axis)
+        return jnp.moveaxis(x[episode, at].reshape(episode.size, *x.shape[2:]), 0, axis)
 
-    view = env.view(jax.tree.map(flat, episode.world, axes))
-    action = episode.action.swapaxes(0, 1).astype(jnp.int32)
-    return Batch(
-        view=jax.tree.map(lambda x: x.reshape(limit + 1, num_envs, *x.shape[1:]), view),
-        last_action=jnp.concatenate([jnp.full_like(action[:1], -1), action]),
-        action=action,
-        reward=episode.reward.T,
-        terminated=episode.terminated & (step == episode.length - 1),
-        mask=step < episode.length,
+    view = env.view(jax.tree.map(flat, stored.world, axes))
+    length, step = stored.length[episode], at[:-1]
+    mask = (real & (at < length))[:-1]
+    before = stored.action[episode, (at - 1).clip(0)].astype(jnp.int32)
+    batch = Batch(
+        view=jax.tree.map(lambda x: x.reshape(*episode.shape, *x.shape[1:]), view),
+        last_action=jnp.where((at == 0)[..., None], -1, before),
+        start=at == 0,
+        action=stored.action[episode, at][:-1].astype(jnp.int32),
+        reward=jnp.where(mask, stored.reward[episode, at][:-1], 0.0),
+        terminated=stored.terminated[episode[:-1]] & (step == length[:-1] - 1) & mask,
+        mask=mask,
     )
+    return shared_out(batch, 1)
 
 
-def seen(env: Environment, axes: Any, function: Callable[[Batch], Any], episode: Episode) -> Any:
-    """``function`` of the batch, without most of the padding that follows its longest episode.
+def seen(env: Environment, axes: Any, function: Callable[[Batch], Any], episodes: Episode) -> Any:
+    """``function`` of the batch of all ``episodes``, with little of the padding that follows their ends.
 
-    Battles are mostly far shorter than their limit, and time is what training costs. Compiled code needs
-    fixed lengths, so it holds ``function`` for a few of them, and the shortest that does is run.
+    Battles are mostly far shorter than their limit, and time is what training costs. So short ones share a
+    row. Compiled code needs fixed lengths: it holds ``function`` for a few of them, and the shortest that
+    does is run.
     """
-    limit = episode.reward.shape[1]
-    lengths = sorted({-(-limit * part // LENGTHS) for part in range(1, LENGTHS + 1)})
+    num_episodes, limit = episodes.reward.shape
+    shares = sharers()
+    rows = min(num_episodes, -(-num_episodes // PER_ROW // shares) * shares)  # every device as many
+    episode, moment, held = lay_out(episodes.length, limit, rows)
+    lengths = sorted({-int(-len(moment) * part // 1) for part in LENGTHS})
 
-    def at_length(length: int) -> Callable[[Episode], Any]:
-        def run(episode: Episode) -> Any:
-            short = replace(
-                episode,
-                world=jax.tree.map(lambda x: x[:, : length + 1], episode.world),
-                action=episode.action[:, :length],
-                reward=episode.reward[:, :length],
-            )
-            return function(unpack(env, axes, short))
+    def at_length(length: int) -> Callable[[tuple], Any]:
+        def run(given: tuple) -> Any:
+            stored, episode, moment = given
+            return function(unpack(env, axes, stored, episode[:length], moment[:length]))
 
         return run
 
-    # Counted so that vmapped seeds share one branch: the one that the longest of all needs
-    branch = sum(anywhere(episode.length > length).astype(jnp.int32) for length in lengths[:-1])
-    return jax.lax.switch(branch, [at_length(length) for length in lengths], episode)
+    # Counted so that vmapped seeds share one branch: the one that the fullest row of all needs
+    branch = sum(anywhere(held > length).astype(jnp.int32) for length in lengths[:-1])
+    return jax.lax.switch(branch, [at_length(n) for n in lengths], (episodes, episode, moment))
 
 
 def blank(env: Environment) -> Episode:
@@ -235,8 +282,7 @@ def make(config: Config, env: Environment) -> Replay:
     def sample(state: Any, key: jax.Array) -> Episode:
         stored = jnp.where(state.is_full, size, state.current_index)
         places = choose(key, stored, size, config.q.batch)
-        # Every device of a seed has the whole buffer, and learns from its share of what is drawn
-        return shared_out(jax.tree.map(lambda x: x[0, places], state.experience), 0)
+        return jax.tree.map(lambda x: x[0, places], state.experience)
 
     return Replay(
         capacity=size,

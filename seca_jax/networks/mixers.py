@@ -19,25 +19,30 @@ class Utilities(NamedTuple):
     hidden: jax.Array  # [T, B, N, H], the recurrent state that each step's values were read from
 
 
-def unroll(agent: Network, params: Any, obs: jax.Array, last_action: jax.Array) -> Utilities:
-    """The agents from an episode's start on, for training.
+def unroll(
+    agent: Network, params: Any, obs: jax.Array, last_action: jax.Array, start: jax.Array
+) -> Utilities:
+    """The agents along whole episodes, for training.
 
     Args:
         params: the agent's.
         obs: [T, B, N, O], step 0 starts an episode.
-        last_action: [T, B, N] int32, -1 at the start.
+        last_action: [T, B, N] int32, -1 at an episode's start.
+        start: [T, B] bool, the step is the first of its episode.
     """
     num_envs, num_agents = last_action.shape[1:]
 
     @jax.checkpoint  # as in networks.unroll: computing a step twice is cheaper than fetching it back
-    def step(hidden: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, Utilities]:
-        x = agent_input(inputs[0], inputs[1], agent.num_actions).reshape(num_envs * num_agents, -1)
+    def step(hidden: jax.Array, inputs: tuple[jax.Array, ...]) -> tuple[jax.Array, Utilities]:
+        obs, last_action, first = inputs
+        x = agent_input(obs, last_action, agent.num_actions).reshape(num_envs * num_agents, -1)
+        hidden = jnp.where(jnp.repeat(first, num_agents)[:, None], 0.0, hidden)
         hidden, q = apply(agent, params, hidden, x, True)
         seen = Utilities(q, hidden)
         return hidden, jax.tree.map(lambda y: y.reshape(num_envs, num_agents, -1), seen)
 
-    start = jnp.zeros((num_envs * num_agents, agent.hidden))
-    return jax.lax.scan(step, start, (obs, last_action))[1]
+    start_hidden = jnp.zeros((num_envs * num_agents, agent.hidden))
+    return jax.lax.scan(step, start_hidden, (obs, last_action, start))[1]
 
 
 def best_actions(q: jax.Array, avail: jax.Array) -> jax.Array:

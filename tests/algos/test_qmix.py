@@ -85,6 +85,7 @@ def made_up(seed=0):
             jnp.zeros((T + 1, B, N, 1)), jnp.asarray(avail), jnp.asarray(rng.normal(size=(T + 1, B, S)))
         ),
         last_action=jnp.zeros((T + 1, B, N), jnp.int32),
+        start=jnp.zeros((T + 1, B), bool).at[0].set(True),
         action=jnp.asarray(rng.integers(0, A, (T, B, N))),
         reward=jnp.asarray(rng.normal(size=(T, B)), jnp.float32),
         terminated=jnp.asarray((step == lengths - 1) & ended),
@@ -170,8 +171,10 @@ def test_unrolled_agents_are_the_acting_agents():
     last = jax.random.randint(jax.random.key(2), (T, B, N), -1, A)
     hidden = jnp.zeros((B, N, 4))
     params = agent.init(jax.random.key(0), hidden, agent_input(obs[0], last[0], A), True)
-    got = unroll(agent, params, obs, last)
+    start = jnp.zeros((T, B), bool).at[0].set(True).at[T // 2, 1].set(True)  # a second episode in one row
+    got = unroll(agent, params, obs, last, start)
     for t in range(T):
+        hidden = jnp.where(start[t, :, None, None], 0.0, hidden)
         hidden, q = agent.apply(params, hidden, agent_input(obs[t], last[t], A), jnp.ones((B, N, A), bool))
         np.testing.assert_allclose(got.q[t], q, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(got.hidden[t], hidden, rtol=1e-5, atol=1e-6)

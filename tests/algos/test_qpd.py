@@ -37,6 +37,18 @@ def test_shares_add_up_to_the_central_value():
     assert np.abs(share - value[..., None] / N).mean() > 0.05  # and they are no equal parts
 
 
+def test_shares_are_of_the_own_episode_where_several_are_in_a_row():
+    x, mask = path(5)
+    _, evaluate = critic(6)
+    whole = np.asarray(qpd.decomposition(evaluate, x, mask, 3))
+    gap = np.zeros_like(x[:1])  # the moment after an episode's last step
+    row = np.concatenate([x, gap, x])
+    masks = np.concatenate([mask, gap[..., 0, 0] > 0, mask])
+    share = np.asarray(qpd.decomposition(evaluate, jnp.asarray(row), jnp.asarray(masks), 3))
+    np.testing.assert_allclose(share[: len(x)], whole, atol=1e-6)
+    np.testing.assert_allclose(share[len(x) + 1 :], whole, atol=1e-6)
+
+
 def test_nothing_is_worth_nothing():
     _, evaluate = critic(2)
     assert evaluate(jnp.zeros((N, X))) == 0.0

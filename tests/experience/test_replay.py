@@ -82,8 +82,11 @@ def draw(replay, state, key, times):
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), drawn)
 
 
-def batch_of(env, episode):
-    return memory.unpack(env, memory.batch_axes(env), episode)
+def batch_of(env, episodes):
+    """Every episode in a row of its own, with the padding that follows its end."""
+    count, limit = episodes.reward.shape
+    moment, episode = np.meshgrid(np.arange(limit + 1), np.arange(count), indexing="ij")
+    return memory.unpack(env, memory.batch_axes(env), episodes, jnp.array(episode), jnp.array(moment))
 
 
 def check_round_trip(env, num_envs):
@@ -136,6 +139,7 @@ def test_the_last_action_of_an_episode_leads_to_its_last_view():
     assert batch.last_action.shape == (LIMIT + 1, NUM_ENVS, N)
     np.testing.assert_array_equal(batch.last_action[0], -1)
     np.testing.assert_array_equal(batch.last_action[LIMIT, 1], batch.action[LIMIT - 1, 1])
+    np.testing.assert_array_equal(batch.start, np.arange(LIMIT + 1)[:, None] == np.zeros(NUM_ENVS))
 
 
 def test_the_oldest_episodes_make_room_across_the_wrap_around():
@@ -186,8 +190,63 @@ def test_fewer_episodes_than_an_update_wants_are_all_drawn_as_often():
     assert sorted(np.bincount(drawn)) == [2, 2, 3]
 
 
-def test_padding_is_cut_where_no_episode_of_any_seed_needs_it():
+@pytest.mark.parametrize("rows", [1, 3, 4, 8])
+def test_episodes_are_laid_out_whole_and_once_each(rows):
+    rng = np.random.default_rng(rows)
+    for length in (rng.integers(1, 11, 8), np.full(8, 10), np.ones(8, int)):
+        episode, moment, held = map(np.asarray, memory.lay_out(jnp.array(length), 10, rows))
+        assert episode.shape == (-(-8 // rows) * 11, rows)
+        places = [
+            (episode[t, r], moment[t, r], r, t)
+            for r in range(rows)
+            for t in range(len(episode))
+            if moment[t, r] >= 0
+        ]
+        assert sorted(place[:2] for place in places) == [
+            (e, k) for e in range(8) for k in range(length[e] + 1)
+        ]
+        rows_of = {e: {place[2] for place in places if place[0] == e} for e in range(8)}
+        assert all(len(found) == 1 for found in rows_of.values())
+        starts = {(e, t - k) for e, k, _, t in places}
+        assert len(starts) == 8  # every episode's moments follow each other
+        assert held == max(place[3] for place in places) + 1
+        assert held <= np.ceil((length + 1).sum() / rows) + length.max()
+
+
+def test_the_fullest_row_is_never_longer_than_episodes_of_full_length_make_it():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        count, limit = rng.integers(1, 12), rng.integers(1, 9)
+        rows = rng.integers(1, count + 1)
+        episode, moment, held = memory.lay_out(jnp.array(rng.integers(1, limit + 1, count)), limit, rows)
+        assert held <= len(episode) and (np.asarray(moment) >= 0).sum() > 0
+
+
+def test_rows_of_several_episodes_hold_what_one_each_did():
+    env = walk_env()
+    episodes = memory.pack(collect(memory.watch(env), jax.random.key(0)), A)
+    apart = batch_of(env, episodes)
+    episode, moment, _ = memory.lay_out(episodes.length, LIMIT, 2)
+    together = memory.unpack(env, memory.batch_axes(env), episodes, episode, moment)
+    assert together.start.shape == (2 * (LIMIT + 1), 2)
+    for t, r in np.argwhere(np.asarray(moment) >= 0):
+        e, k = int(episode[t, r]), int(moment[t, r])
+        for name in ("obs", "avail", "state"):
+            np.testing.assert_array_equal(getattr(together.view, name)[t, r], getattr(apart.view, name)[k, e])
+        np.testing.assert_array_equal(together.last_action[t, r], apart.last_action[k, e])
+        assert together.start[t, r] == apart.start[k, e] == (k == 0)
+        if k < LIMIT and t < len(together.mask):
+            for name in ("action", "reward", "terminated", "mask"):
+                if name != "action" or apart.mask[k, e]:
+                    np.testing.assert_array_equal(getattr(together, name)[t, r], getattr(apart, name)[k, e])
+    assert together.mask.sum() == apart.mask.sum() == episodes.length.sum()
+    assert not together.mask[np.asarray(moment)[:-1] < 0].any()
+    assert not together.reward[~np.asarray(together.mask)].any()
+
+
+def test_padding_is_cut_where_no_row_of_any_seed_needs_it():
     lengths_seen = []
+    whole = 4 * (LIMIT + 1)  # moments that four episodes of full length take
 
     def run(ends):
         env = walk_env(ends)
@@ -195,9 +254,9 @@ def test_padding_is_cut_where_no_episode_of_any_seed_needs_it():
         episodes = memory.pack(collect(replay.watched, jax.random.key(0)), A)
 
         def total(batch):
-            lengths_seen.append(batch.mask.shape[0])
+            lengths_seen.append(len(batch.start))
             assert batch.view.obs.shape[0] == len(batch.mask) + 1 == len(batch.last_action)
-            return jnp.sum(jnp.where(batch.mask, batch.reward, 0.0)), jnp.int32(len(batch.mask))
+            return jnp.sum(jnp.where(batch.mask, batch.reward, 0.0)), jnp.int32(len(batch.start))
 
         two = jax.tree.map(
             lambda x, y: jnp.stack([x, y]), episodes, jax.tree.map(lambda x: x[::-1], episodes)
@@ -206,17 +265,19 @@ def test_padding_is_cut_where_no_episode_of_any_seed_needs_it():
         np.testing.assert_allclose(got, np.asarray(episodes.reward).sum(), rtol=1e-5)
         return int(length[0])
 
-    assert run(np.array([2, 1, 1, 2])) == 2 and run(np.array([1, 3, 1, 1])) == 4 and run(ENDS) == 8
-    assert set(lengths_seen) == {2, 4, 6, 8}
+    # One row of 2 + 1, 1 + 1, 1 + 1 and 2 + 1 moments; and so on
+    assert run(np.array([1, 1, 1, 1])) == 9 and run(np.array([2, 1, 1, 2])) == 14 and run(ENDS) == 21
+    assert run(np.array([99, 99, 99, 99])) == whole == max(lengths_seen)
+    assert set(lengths_seen) == {9, 14, 16, 18, 21, 23, 27, 36}
 
 
-def test_the_longest_episode_of_all_seeds_decides():
+def test_the_longest_row_of_all_seeds_decides():
     env = walk_env(np.array([2, 99, 2, 2]))
     replay = memory.make(config_of(), env)
     episodes = memory.pack(collect(replay.watched, jax.random.key(0)), A)
     seeds = jax.tree.map(lambda x: x.reshape(2, 2, *x.shape[1:]), episodes)
-    lengths = jax.vmap(lambda e: replay.seen(lambda batch: jnp.int32(len(batch.mask)), e))(seeds)
-    np.testing.assert_array_equal(lengths, [8, 8])
+    lengths = jax.vmap(lambda e: replay.seen(lambda batch: jnp.int32(len(batch.start)), e))(seeds)
+    np.testing.assert_array_equal(lengths, [12, 12])  # 8 + 1 and 2 + 1 in one row; the other has 2 + 1 twice
 
 
 def test_bytes_are_those_of_the_buffer():

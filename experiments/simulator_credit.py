@@ -11,6 +11,13 @@ others draw from their policies, the step is played, and
 both sides with the same draws and the same chance. Only V is learned, from outcomes. The keys are SeCA's;
 ``credit.residual`` and ``credit.weight`` count as there, ``credit.order`` does not.
 
+``algo=simulator_later`` takes what the team's actions changed at later steps from an action's advantage, too:
+
+    A_i = y - V + D_i - sum_j D_j - sum over l >= 1 of (gamma lambda)^l (sum_j D_j at t + l)
+
+Drawn after the action, it is noise to it, whose mean is 0, and of all that lies between an action and its
+outcome it leaves chance and what V misses.
+
 Besides SeCA's metrics it logs ``train/credit_share`` and ``train/joint_share``: which part of the mean
 square of y - V(s) the credit of an agent's action is, and that of the joint action. Both are products of two
 independent halves of the branches, so that the noise of either does not count.
@@ -110,8 +117,30 @@ def shares(difference: jax.Array, outcome: jax.Array) -> Log:
     }
 
 
-def update(parts: Parts, state: TrainState) -> tuple[TrainState, Log]:
-    """SeCA's update with the simulator's differences."""
+def of_later_steps(joint: jax.Array, linked: jax.Array, decay: float) -> jax.Array:
+    """The sum over l >= 1 of decay^l joint_{t+l}, within the episode.
+
+    Args:
+        joint: [T, B].
+        linked: [T - 1, B] bool, steps t and t + 1 belong to one episode.
+        decay: within 0 and 1.
+
+    Returns:
+        [T, B].
+    """
+
+    def backward(after: jax.Array, step: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        one_later, on = step
+        here = decay * jnp.where(on, one_later + after, 0.0)
+        return here, here
+
+    last = jnp.zeros_like(joint[-1])
+    _, sums = jax.lax.scan(backward, last, (joint[1:], linked), reverse=True)
+    return jnp.concatenate([sums, last[None]])
+
+
+def update(parts: Parts, state: TrainState, later: bool = False) -> tuple[TrainState, Log]:
+    """SeCA's update with the simulator's differences; ``later``: those of later steps taken out."""
     config = parts.config
     keys, rates = phases.prepare(parts, state)
     stream, rollout = phases.collect(parts, state, keys.rollout)
@@ -125,20 +154,28 @@ def update(parts: Parts, state: TrainState) -> tuple[TrainState, Log]:
     expected = value(rollout.view.state)
     share_log = shares(difference, targets.outcome - expected)
     advantage = difference.mean(axis=1)
-    advantage, done = weighed(config.credit.weight, advantage, expected + advantage.sum(axis=-1))
-    samples, credit_log = phases.settle(config.credit, advantage, targets.outcome - done, rollout)
+    joint = advantage.sum(axis=-1)
+    advantage, done = weighed(config.credit.weight, advantage, expected + joint)
+    residual = targets.outcome - done
+    if later:
+        lam = config.lam if config.credit.lam < 0 else config.credit.lam
+        residual -= of_later_steps(joint, rollout.linked, config.gamma * lam)
+    samples, credit_log = phases.settle(config.credit, advantage, residual, rollout)
 
     objective = partial(policy_gradient, config.actor)
     state, actor_log = phases.fit_actor(parts, state, samples, objective, rates, keys.actor)
     return phases.finish(state, stream, keys.next, rollout, critic_log, share_log, credit_log, actor_log)
 
 
-def make(config: Config, env: Environment) -> Learner:
+def make(later: bool, config: Config, env: Environment) -> Learner:
     """The learner."""
     parts = phases.assemble(config, remembering(env), team_critic(config, env))
-    return phases.learner(parts, update)
+    return phases.learner(parts, partial(update, later=later))
 
 
 if __name__ == "__main__":
-    register_learner("simulator", make, SETTINGS)
-    sys.exit(main(["algo=simulator", *sys.argv[1:]]))
+    register_learner("simulator", partial(make, False), SETTINGS)
+    register_learner("simulator_later", partial(make, True), SETTINGS)
+    words = sys.argv[1:]
+    chosen = [] if any(word.startswith("algo=") for word in words) else ["algo=simulator"]
+    sys.exit(main([*chosen, *words]))

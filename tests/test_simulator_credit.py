@@ -69,7 +69,19 @@ def test_halves_without_credit_share_nothing():
     assert found["joint_share"] == pytest.approx(36.0, abs=1.0)
 
 
-def test_it_trains(parts, batch):
-    state, log = jax.jit(lambda state: sim.update(parts, state))(batch[0])
+def test_what_follows_is_of_the_own_episode():
+    joint = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
+    linked = np.array([[1, 1], [0, 1], [1, 1], [1, 0]], bool)
+    found = sim.of_later_steps(jnp.asarray(joint), jnp.asarray(linked), 0.5)
+    np.testing.assert_allclose(found[:, 0], np.array([
+        0.5 * joint[1, 0], 0.0, 0.5 * joint[3, 0] + 0.25 * joint[4, 0], 0.5 * joint[4, 0], 0.0,
+    ]), rtol=1e-6)  # fmt: skip
+    first = sum(0.5**k * joint[k, 1] for k in (1, 2, 3))
+    np.testing.assert_allclose(found[[0, 3, 4], 1], [first, 0.0, 0.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_it_trains(parts, batch, later):
+    state, log = jax.jit(lambda state: sim.update(parts, state, later))(batch[0])
     assert log["finite"] == 1.0 and int(state.updates) == 1
     assert 0.0 < log["advantage_rms"]

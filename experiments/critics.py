@@ -70,18 +70,19 @@ def outcomes(reward: Any, ended: Any, gamma: float) -> tuple[np.ndarray, np.ndar
     return g, known
 
 
-def gradients(scores: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
+def gradients(scores: np.ndarray, reference: np.ndarray) -> tuple[float | None, float | None]:
     """Cosine of one batch's gradient with the truth, and of their mean; both [batches, P].
 
     The truth is the reference's mean over the other half of the batches; its noise and the mean's are
-    taken out of the lengths.
+    taken out of the lengths. None where a mean is all noise: more batches would tell.
     """
     half = np.arange(len(scores)) % 2 == 0
 
     def mean_and_length(x: np.ndarray) -> tuple[np.ndarray, float]:
         mean = x.mean(0)
         noise = x.var(0, ddof=1).sum() / len(x)
-        return mean, float(np.sqrt(max(mean @ mean - noise, 1e-12)))
+        signal = mean @ mean - noise
+        return mean, float(np.sqrt(signal)) if signal > 0 else float("nan")
 
     cosines, aims = [], []
     for own in (half, ~half):
@@ -90,7 +91,13 @@ def gradients(scores: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
         norms = np.linalg.norm(scores[own], axis=1)
         cosines.append(float(np.mean(scores[own] @ truth / norms) / length))
         aims.append(float(mean @ truth / own_length / length))
-    return float(np.mean(cosines)), float(np.mean(aims))
+    cosine, aim = float(np.mean(cosines)), float(np.mean(aims))
+    return None if np.isnan(cosine) else cosine, None if np.isnan(aim) else aim
+
+
+def pair(found: dict[str, float | None]) -> str:
+    """A cell: cosine, aim."""
+    return ", ".join("-" if x is None else f"{x:.2f}" for x in (found["cosine"], found["aim"]))
 
 
 def bench(config: Config, actor: Any, name: str, chosen: Options) -> dict[str, Any]:
@@ -226,9 +233,7 @@ def compare(words: list[str]) -> None:
         print(f"| {name} | {numbers} |", flush=True)
     print("\n| advantage: cosine, aim | " + " | ".join(RECIPES) + " |\n| --- |" + " --- |" * len(rows))
     for label in rows[0]["gradients"]:
-        cells = [
-            f"{row['gradients'][label]['cosine']:.2f}, {row['gradients'][label]['aim']:.2f}" for row in rows
-        ]
+        cells = [pair(row["gradients"][label]) for row in rows]
         print(f"| {label} | " + " | ".join(cells) + " |")
     if chosen.json:
         document = {"map": config.map, "algo": config.algo, "step": step, "seed": chosen.seed}

@@ -37,6 +37,14 @@ def test_a_noisy_gradient_aims_right_and_a_turned_one_does_not():
     assert abs(aim - 0.5) < 0.02
 
 
+def test_nothing_is_said_of_a_gradient_that_is_all_noise():
+    noise = np.random.default_rng(1).normal(size=(2, 12, 50))
+    noise[1] -= noise[1].mean(0)
+    cosine, aim = critics.gradients(noise[0], noise[1])
+    assert cosine is aim is None
+    assert critics.pair({"cosine": None, "aim": 0.5}) == "-, 0.50"
+
+
 def test_a_recipe_changes_the_critic_alone():
     from seca_jax.config.schema import Config
 

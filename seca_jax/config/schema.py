@@ -335,6 +335,12 @@ class Config:
         "devices as SEEDSxENVS, 4x2: 4 of them side by side along the seeds, each time 2 that share a seed's "
         "environments; auto: seeds first, accelerators left over share environments",
     )
+    matmul: str = key(
+        "default",
+        "precision of matrix products: default (JAX's on the device), float32, or bfloat16 (of operands; "
+        "sums are float32; a CPU does not)",
+        choices=("default", "float32", "bfloat16"),
+    )
     out: str = key("", "run directory; unless given, runs/<map>/<algo>/<name>", path=True)
     name: str = key("", "name of the run; empty: the start's date and time")
     resume: str = key("", "run directory to continue", path=True)

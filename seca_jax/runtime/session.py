@@ -153,6 +153,8 @@ def _run(
         terminal.say(size)
         for remark in remarks:
             terminal.warn(remark)
+        if config.matmul == "bfloat16" and devices[0].platform == "cpu":
+            terminal.warn("matmul=bfloat16: this CPU multiplies in float32, as without the key")
         signals = (
             interrupt.graceful(lambda: terminal.warn(STOPPING))
             if command_line

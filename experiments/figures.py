@@ -143,6 +143,17 @@ def _credits(map_name: str) -> tuple[Run, ...]:
     return _variants(map_name, kinds, words)
 
 
+def _longer(map_name: str) -> tuple[Run, ...]:
+    """With credit and without, on other and more seeds than those of :func:`_credits`, for longer."""
+    words = ("seeds=24", "seed=200", "total_steps=600_000", "eval.interval=50_000", "log.interval=50_000")
+    kinds = {
+        ("SeCA", "seca"): ("algo=seca",),
+        ("no credit", "seca-none"): ("algo=seca", "credit.weight=0"),
+        ("MAPPO", "mappo"): ("algo=mappo",),
+    }
+    return _variants(map_name, kinds, words)
+
+
 def _crowds(map_name: str) -> tuple[Run, ...]:
     """Whose doing a reward was, known and unknown, in games of one step."""
     words = ("num_envs=16", "window=8", "seeds=12", "seed=100", "total_steps=5_120", "log.interval=128")
@@ -220,6 +231,7 @@ FIGURES: dict[str, tuple[Panel, ...]] = {
     ),
     "smax": tuple(_battle(name, _many(name)) for name in EVERY_MAP),
     "credit": tuple(_battle(name, _credits(name)) for name in ("3m", "2s3z", "3s_vs_5z", "3s5z_vs_3s6z")),
+    "longer": (_battle("3s_vs_5z", _longer("3s_vs_5z")),),
     "crowd": tuple(
         Panel(name, "train/return", "agents that are right, sampling policy", _crowds(name))
         for name in ("crowd_8", "roles_8", "crowd_32", "roles_32")

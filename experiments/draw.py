@@ -214,6 +214,18 @@ def outdated(place: Path, scale: str, panels: Iterable[Panel]) -> list[list[str]
     return [["map", "run", "stored with"], *rows] if rows else []
 
 
+def lines_of(rows: list[list[str]]) -> list[str]:
+    """Rows of :func:`outdated` for a terminal: a line for all runs that differ alike, three of them named."""
+    alike: dict[str, list[str]] = {}
+    for task, run, differing in rows:
+        alike.setdefault(differing, []).append(f"{task} {run}")
+    lines = []
+    for differing, runs in alike.items():
+        named = ", ".join(runs if len(runs) < 5 else [*runs[:3], f"{len(runs) - 3} more"])
+        lines.append(f"{named} {'were' if len(runs) > 1 else 'was'} trained with {differing}")
+    return lines
+
+
 def origins(place: Path, panels: Iterable[Panel]) -> list[list[str]]:
     """Where every stored run comes from, as rows."""
     rows = [["map", "run", "commit", "started", "device", "jax", "command"]]
@@ -262,8 +274,8 @@ def redraw_one(name: str, scale: str, place: Path) -> None:
     parts.append(Table("where the runs come from", origins(place, panels), 7))
     if other := outdated(place, scale, panels):
         parts.append(Table("runs that their commands would configure otherwise today", other, 3))
-        for task, run, differing in other[1:]:
-            print(f"{target.name}: {task} {run} was trained with {differing}", file=sys.stderr)
+        for line in lines_of(other[1:]):
+            print(f"{target.name}: {line}", file=sys.stderr)
     family = "mpe" if any(task in PARTICLE_TASKS for task, _ in each_once(panels)) else "smax"
     document = summary.marl_eval(measured(place, found), family)
     text = "\n".join(f"{part.heading}\n\n{summary.markdown(part.rows)}\n" for part in parts)

@@ -263,6 +263,17 @@ def test_a_run_that_is_configured_otherwise_today_is_drawn_and_named(
     )
 
 
+def test_runs_that_differ_alike_are_one_line(experiment):
+    import draw
+
+    rows = [["3m", name, "seed=7 (now 0)"] for name in "abcdefg"]
+    assert draw.lines_of([*rows[:2], ["2s3z", "a", "gamma=0.9 (now 0.99)"]]) == [
+        "3m a, 3m b were trained with seed=7 (now 0)",
+        "2s3z a was trained with gamma=0.9 (now 0.99)",
+    ]
+    assert draw.lines_of(rows) == ["3m a, 3m b, 3m c, 4 more were trained with seed=7 (now 0)"]
+
+
 def test_every_figure_can_be_planned(experiment):
     for figure, scale in (("figure2", "small"), ("figure4", "paper"), ("figure5", "full"), ("maps", "small")):
         assert all(job.words for job in experiment.plan(figure, scale, {}))

@@ -12,6 +12,8 @@ A file may hold
 ``presets``
     By name of a preset, what the learner has of its own in it. Under ``maps``, by name of a map, what it
     has there alone; a preset's own file may have that too.
+``like``
+    Another learner of ours, whose file says what this one leaves out.
 """
 
 from collections.abc import Mapping
@@ -55,7 +57,8 @@ def learner(algo: str) -> dict[str, Any]:
     """What the file of the learner ``algo`` says; raises OSError where there is none."""
     if algo in extensions.names("learner"):
         return extensions.settings(algo)
-    return stored(CONF / "algo" / f"{algo}.yaml")
+    said = stored(CONF / "algo" / f"{algo}.yaml")
+    return {**learner(said.pop("like")), **said} if "like" in said else said
 
 
 def mentions(entry: str, name: str) -> bool:

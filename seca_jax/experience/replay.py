@@ -22,8 +22,8 @@ from seca_jax.experience.rollout import Rollout, anywhere
 from seca_jax.types import View
 
 PER_ROW = 4  # episodes that a row of a batch holds where all are as long as they can be
-# Lengths that rows can be cut to, as parts of what they may need: closest where battles mostly are
-LENGTHS = (0.25, 0.375, 0.4375, 0.5, 0.5625, 0.625, 0.75, 1.0)
+# Lengths that rows can be cut to, as parts of what they may need; a program is compiled for each
+LENGTHS = (0.125, 0.1875, 0.25, 0.375, 0.5, 0.625, 0.75, 1.0)
 
 
 @struct.dataclass

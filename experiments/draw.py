@@ -141,7 +141,7 @@ def limits(panel: Panel) -> tuple[float, float] | None:
 
 def draw(path: Path, panels: Found, look_of: dict[str, dict[str, int]], title: str) -> None:
     """Median and quartiles of every curve; ``look_of``: what :func:`figures.looks` says."""
-    columns = min(3, len(panels))
+    columns = 2 if len(panels) == 4 else min(3, len(panels))
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(4.6 * columns, 3.4 * rows + 0.5), layout="constrained")
     FigureCanvasAgg(figure)

@@ -32,7 +32,7 @@ from seca_jax.show import curves as learning
 RESULTS = Path(__file__).parent / "results"
 MEASURED = ("test/win_rate", "test/return", "test/length")
 # One budget asked of all runs of a map: they can be compared
-COMPARED = ("figure2", "figure4", "figure5", "start", "credit", "longer", "crowd", "learners")
+COMPARED = ("figure2", "figure4", "figure5", "start", "credit", "two_passes", "longer", "crowd", "learners")
 Found = list[tuple[Panel, dict[str, summary.Curves]]]  # panels with their curves by label
 
 

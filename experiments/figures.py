@@ -121,13 +121,14 @@ def _variants(
     return tuple(Run(label, name, map_name, (*own, *words)) for (label, name), own in kinds.items())
 
 
+TWO_PASSES = ("actor.epochs=2",)  # of the actor, the default when these were trained
 JOINT = (
     *("algo=seca", "critic.kind=joint", "critic.updates=4"),
     *("credit.calibrate=false", "credit.lam=-1"),
 )  # SeCA with the paper's critic, in its other settings as the default
 
 
-def _credits(map_name: str) -> tuple[Run, ...]:
+def _two_passes(map_name: str) -> tuple[Run, ...]:
     """SeCA and without credit, with its critic and the paper's; other orders; other advantages."""
     words = ("seeds=12", "seed=100", "total_steps=300_000", "eval.interval=25_000", "log.interval=25_000")
     kinds = {
@@ -140,15 +141,28 @@ def _credits(map_name: str) -> tuple[Run, ...]:
         ("COMA-newArchi", "coma_newarchi"): ("algo=coma_newarchi",),
         ("COMA", "coma"): ("algo=coma",),
     }
+    return _variants(map_name, kinds, (*TWO_PASSES, *words))
+
+
+def _credits(map_name: str, *seeds: str) -> tuple[Run, ...]:
+    """With credit and without; the rivals."""
+    words = (*seeds, "total_steps=300_000", "eval.interval=25_000", "log.interval=25_000")
+    kinds = {
+        ("SeCA", "seca"): ("algo=seca",),
+        ("no credit", "seca-none"): ("algo=seca", "credit.weight=0"),
+        ("COMA-newArchi", "coma_newarchi"): ("algo=coma_newarchi",),
+        ("COMA, as many passes", "coma"): ("algo=coma", "actor.epochs=4"),
+        ("MAPPO", "mappo"): ("algo=mappo",),
+    }
     return _variants(map_name, kinds, words)
 
 
 def _longer(map_name: str) -> tuple[Run, ...]:
-    """With credit and without, on other and more seeds than those of :func:`_credits`, for longer."""
+    """With credit and without, on other and more seeds than those of :func:`_two_passes`, for longer."""
     words = ("seeds=24", "seed=200", "total_steps=600_000", "eval.interval=50_000", "log.interval=50_000")
     kinds = {
-        ("SeCA", "seca"): ("algo=seca",),
-        ("no credit", "seca-none"): ("algo=seca", "credit.weight=0"),
+        ("SeCA", "seca"): ("algo=seca", *TWO_PASSES),
+        ("no credit", "seca-none"): ("algo=seca", "credit.weight=0", *TWO_PASSES),
         ("MAPPO", "mappo"): ("algo=mappo",),
     }
     return _variants(map_name, kinds, words)
@@ -159,11 +173,11 @@ def _crowds(map_name: str) -> tuple[Run, ...]:
     words = ("num_envs=16", "window=8", "seeds=12", "seed=100", "total_steps=5_120", "log.interval=128")
     words += ("eval.interval=1_280", "eval.episodes=64")
     kinds = {
-        ("SeCA", "seca"): ("algo=seca",),
-        ("no credit", "seca-none"): ("algo=seca", "credit.weight=0"),
-        ("credit not calibrated", "seca-full"): ("algo=seca", "credit.calibrate=false"),
-        ("paper's critic", "seca-joint"): JOINT,
-        ("COMA-newArchi", "coma_newarchi"): ("algo=coma_newarchi",),
+        ("SeCA", "seca"): ("algo=seca", *TWO_PASSES),
+        ("no credit", "seca-none"): ("algo=seca", "credit.weight=0", *TWO_PASSES),
+        ("credit not calibrated", "seca-full"): ("algo=seca", "credit.calibrate=false", *TWO_PASSES),
+        ("paper's critic", "seca-joint"): (*JOINT, *TWO_PASSES),
+        ("COMA-newArchi", "coma_newarchi"): ("algo=coma_newarchi", *TWO_PASSES),
         ("COMA", "coma"): ("algo=coma",),
         ("MAPPO", "mappo"): ("algo=mappo",),
     }
@@ -230,7 +244,13 @@ FIGURES: dict[str, tuple[Panel, ...]] = {
         _battle("3s5z_vs_3s6z", _budgeted("3s5z_vs_3s6z", 1_500_000, "seca")),
     ),
     "smax": tuple(_battle(name, _many(name)) for name in EVERY_MAP),
-    "credit": tuple(_battle(name, _credits(name)) for name in ("3m", "2s3z", "3s_vs_5z", "3s5z_vs_3s6z")),
+    "credit": (
+        _battle("3s_vs_5z", _credits("3s_vs_5z", "seeds=24", "seed=300")),
+        *(_battle(name, _credits(name, "seeds=12", "seed=100")) for name in ("2s3z", "3s5z_vs_3s6z", "3m")),
+    ),
+    "two_passes": tuple(
+        _battle(name, _two_passes(name)) for name in ("3m", "2s3z", "3s_vs_5z", "3s5z_vs_3s6z")
+    ),
     "longer": (_battle("3s_vs_5z", _longer("3s_vs_5z")),),
     "crowd": tuple(
         Panel(name, "train/return", "agents that are right, sampling policy", _crowds(name))

@@ -88,7 +88,7 @@ class ActorConfig:
         "entropy normalised per state (Eq. 12), by the batch mean (authors' code), or as it is (none)",
         choices=("state", "batch", "none"),
     )
-    epochs: int = key(2, "passes over each batch (ours, but mappo's, ippo's and pqn_vdn's too)", low=1)
+    epochs: int = key(4, "passes over each batch (ours, but mappo's, ippo's and pqn_vdn's too)", low=1)
     minibatches: int = key(4, "minibatches of environments per pass (the same)", low=1)
     clip: float = key(
         0.2, "clip range of the surrogate where epochs * minibatches > 1 (ours; PPO's)", above=0, traced=True

@@ -202,7 +202,7 @@ def seen(env: Environment, axes: Any, function: Callable[[Batch], Any], episodes
     shares = sharers()
     rows = min(num_episodes, -(-num_episodes // PER_ROW // shares) * shares)  # every device as many
     episode, moment, held = lay_out(episodes.length, limit, rows)
-    lengths = sorted({-int(-len(moment) * part // 1) for part in LENGTHS})
+    lengths = sorted({max(2, -int(-len(moment) * part // 1)) for part in LENGTHS})  # one step is two moments
 
     def at_length(length: int) -> Callable[[tuple], Any]:
         def run(given: tuple) -> Any:

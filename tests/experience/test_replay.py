@@ -213,13 +213,12 @@ def test_episodes_are_laid_out_whole_and_once_each(rows):
         assert held <= np.ceil((length + 1).sum() / rows) + length.max()
 
 
-def test_the_fullest_row_is_never_longer_than_episodes_of_full_length_make_it():
-    rng = np.random.default_rng(0)
-    for _ in range(200):
-        count, limit = rng.integers(1, 12), rng.integers(1, 9)
-        rows = rng.integers(1, count + 1)
-        episode, moment, held = memory.lay_out(jnp.array(rng.integers(1, limit + 1, count)), limit, rows)
-        assert held <= len(episode) and (np.asarray(moment) >= 0).sum() > 0
+@pytest.mark.parametrize(("count", "rows", "limit"), [(5, 2, 7), (8, 3, 4), (6, 6, 3), (11, 4, 8)])
+def test_the_fullest_row_is_never_longer_than_episodes_of_full_length_make_it(count, rows, limit):
+    length = jax.random.randint(jax.random.key(0), (1000, count), 1, limit + 1)
+    _, moment, held = jax.vmap(lambda own: memory.lay_out(own, limit, rows))(length)
+    assert held.max() <= moment.shape[1] == -(-count // rows) * (limit + 1)
+    np.testing.assert_array_equal((moment >= 0).sum((1, 2)), (length + 1).sum(1))
 
 
 def test_rows_of_several_episodes_hold_what_one_each_did():

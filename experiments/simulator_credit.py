@@ -40,6 +40,7 @@ from seca_jax.algos.policy import policy_gradient
 from seca_jax.algos.seca import weighed
 from seca_jax.config.schema import Config
 from seca_jax.envs.base import Environment
+from seca_jax.experience.returns import td_lambda
 from seca_jax.experience.rollout import Rollout
 from seca_jax.train import main
 from seca_jax.types import Learner, View
@@ -128,15 +129,9 @@ def of_later_steps(joint: jax.Array, linked: jax.Array, decay: float) -> jax.Arr
     Returns:
         [T, B].
     """
-
-    def backward(after: jax.Array, step: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        one_later, on = step
-        here = decay * jnp.where(on, one_later + after, 0.0)
-        return here, here
-
-    last = jnp.zeros_like(joint[-1])
-    _, sums = jax.lax.scan(backward, last, (joint[1:], linked), reverse=True)
-    return jnp.concatenate([sums, last[None]])
+    ended = jnp.concatenate([~linked, jnp.ones_like(linked[:1])])
+    nothing = jnp.zeros_like(joint)
+    return td_lambda(joint, ended, jnp.zeros_like(ended), nothing, gamma=decay, lam=1.0) - joint
 
 
 def update(parts: Parts, state: TrainState, later: bool = False) -> tuple[TrainState, Log]:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Callable, Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -194,10 +194,11 @@ def unroll(
     hidden: jax.Array,
     obs: jax.Array,
     last_action: jax.Array,
-    avail: jax.Array,
+    avail: jax.Array | None,
     start: jax.Array,
-) -> jax.Array:
-    """Masked logits of a whole window, for training.
+    keep: Callable[[jax.Array, jax.Array], Any] = lambda logits, hidden: logits,
+) -> Any:
+    """A whole window's masked logits, or what else of its steps is kept, for training.
 
     Every step's arrays fit a CPU's cache; those of the whole window, which the backward pass would
     read again, do not, so each step is computed a second time instead (a third less time on a CPU
@@ -208,21 +209,22 @@ def unroll(
         hidden: [B, N, H] before the first step.
         obs: [T, B, N, O].
         last_action: [T, B, N] int32.
-        avail: [T, B, N, A] bool.
+        avail: [T, B, N, A] bool; None: nothing is masked.
         start: [T, B] bool, the step is the first of its episode: hidden is zeroed before it.
+        keep: of a step, ``(logits [B, N, A], hidden [B, N, H] that they are read from) -> leaves [B, ...]``.
 
     Returns:
-        [T, B, N, A].
+        what is kept, leaves [T, B, ...]: the logits, [T, B, N, A].
     """
     num_envs, num_agents, width = hidden.shape
+    rows = num_envs * num_agents
 
     @jax.checkpoint
-    def step(h: jax.Array, inputs: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+    def step(h: jax.Array, inputs: tuple[Any, ...]) -> tuple[jax.Array, Any]:
         obs, last_action, avail, first = inputs
-        x = agent_input(obs, last_action, agent.num_actions).reshape(num_envs * num_agents, -1)
+        x = agent_input(obs, last_action, agent.num_actions).reshape(rows, -1)
         h = jnp.where(jnp.repeat(first, num_agents)[:, None], 0.0, h)
-        h, logits = apply(agent, params, h, x, avail.reshape(num_envs * num_agents, -1))
-        return h, logits.reshape(avail.shape)
+        h, logits = apply(agent, params, h, x, True if avail is None else avail.reshape(rows, -1))
+        return h, keep(*(y.reshape(num_envs, num_agents, -1) for y in (logits, h)))
 
-    flat = hidden.reshape(num_envs * num_agents, width)
-    return jax.lax.scan(step, flat, (obs, last_action, avail, start))[1]
+    return jax.lax.scan(step, hidden.reshape(rows, width), (obs, last_action, avail, start))[1]

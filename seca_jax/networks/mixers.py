@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from seca_jax.networks.agent import MASKED, Network, agent_input, apply, scaled
+from seca_jax.networks import agent as networks
+from seca_jax.networks.agent import MASKED, Network, scaled
 
 POSITIVE = 1e-10  # what weights that must not vanish have at least
 
@@ -30,19 +31,8 @@ def unroll(
         last_action: [T, B, N] int32, -1 at an episode's start.
         start: [T, B] bool, the step is the first of its episode.
     """
-    num_envs, num_agents = last_action.shape[1:]
-
-    @jax.checkpoint  # as in networks.unroll: computing a step twice is cheaper than fetching it back
-    def step(hidden: jax.Array, inputs: tuple[jax.Array, ...]) -> tuple[jax.Array, Utilities]:
-        obs, last_action, first = inputs
-        x = agent_input(obs, last_action, agent.num_actions).reshape(num_envs * num_agents, -1)
-        hidden = jnp.where(jnp.repeat(first, num_agents)[:, None], 0.0, hidden)
-        hidden, q = apply(agent, params, hidden, x, True)
-        seen = Utilities(q, hidden)
-        return hidden, jax.tree.map(lambda y: y.reshape(num_envs, num_agents, -1), seen)
-
-    start_hidden = jnp.zeros((num_envs * num_agents, agent.hidden))
-    return jax.lax.scan(step, start_hidden, (obs, last_action, start))[1]
+    hidden = jnp.zeros((*last_action.shape[1:], agent.hidden))
+    return networks.unroll(agent, params, hidden, obs, last_action, None, start, keep=Utilities)
 
 
 def best_actions(q: jax.Array, avail: jax.Array) -> jax.Array:

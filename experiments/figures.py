@@ -121,7 +121,9 @@ def _variants(
     return tuple(Run(label, name, map_name, (*own, *words)) for (label, name), own in kinds.items())
 
 
-TWO_PASSES = ("actor.epochs=2",)  # of the actor, the default when these were trained
+# SeCA's defaults before: V of the state, eight passes over it, and the paper's network for credit
+DUELING = ("critic.kind=dueling", "critic.updates=8", "critic.credit_stride=4", "critic.surprise_lam=0")
+TWO_PASSES = ("actor.epochs=2",)  # of the actor, the default before
 JOINT = (
     *("algo=seca", "critic.kind=joint", "critic.updates=4"),
     *("credit.calibrate=false", "credit.lam=-1"),
@@ -132,13 +134,13 @@ def _two_passes(map_name: str) -> tuple[Run, ...]:
     """SeCA and without credit, with its critic and the paper's; other orders; other advantages."""
     words = ("seeds=12", "seed=100", "total_steps=300_000", "eval.interval=25_000", "log.interval=25_000")
     kinds = {
-        ("SeCA", "seca"): ("algo=seca",),
-        ("no credit", "seca-none"): ("algo=seca", "credit.weight=0"),
-        ("order fixed", "seca-fixed"): ("algo=seca", "credit.order=fixed"),
-        ("order random", "seca-random"): ("algo=seca", "credit.order=random"),
+        ("SeCA", "seca"): ("algo=seca", *DUELING),
+        ("no credit", "seca-none"): ("algo=seca", *DUELING, "credit.weight=0"),
+        ("order fixed", "seca-fixed"): ("algo=seca", *DUELING, "credit.order=fixed"),
+        ("order random", "seca-random"): ("algo=seca", *DUELING, "credit.order=random"),
         ("paper's critic", "seca-joint"): JOINT,
         ("paper's critic, no credit", "seca-joint-none"): (*JOINT, "credit.weight=0"),
-        ("COMA-newArchi", "coma_newarchi"): ("algo=coma_newarchi",),
+        ("COMA-newArchi", "coma_newarchi"): ("algo=coma_newarchi", *DUELING),
         ("COMA", "coma"): ("algo=coma",),
     }
     return _variants(map_name, kinds, (*TWO_PASSES, *words))
@@ -151,8 +153,9 @@ def _credits(map_name: str, *seeds: str) -> tuple[Run, ...]:
         ("SeCA", "seca"): ("algo=seca",),
         ("no credit", "seca-none"): ("algo=seca", "credit.weight=0"),
         ("COMA-newArchi", "coma_newarchi"): ("algo=coma_newarchi",),
-        ("COMA, as many passes", "coma"): ("algo=coma", "actor.epochs=4"),
+        ("COMA", "coma"): ("algo=coma",),
         ("MAPPO", "mappo"): ("algo=mappo",),
+        ("SeCA, V of the state", "seca-dueling"): ("algo=seca", *DUELING),
     }
     return _variants(map_name, kinds, words)
 
@@ -161,9 +164,9 @@ def _longer(map_name: str) -> tuple[Run, ...]:
     """With credit and without, on other and more seeds than those of :func:`_two_passes`, for longer."""
     words = ("seeds=24", "seed=200", "total_steps=600_000", "eval.interval=50_000", "log.interval=50_000")
     kinds = {
-        ("SeCA", "seca"): ("algo=seca", *TWO_PASSES),
-        ("no credit", "seca-none"): ("algo=seca", "credit.weight=0", *TWO_PASSES),
-        ("MAPPO", "mappo"): ("algo=mappo",),
+        ("SeCA", "seca"): ("algo=seca", *DUELING, *TWO_PASSES),
+        ("no credit", "seca-none"): ("algo=seca", "credit.weight=0", *DUELING, *TWO_PASSES),
+        ("MAPPO", "mappo"): ("algo=mappo", "value.view=state"),
     }
     return _variants(map_name, kinds, words)
 
@@ -173,11 +176,11 @@ def _crowds(map_name: str) -> tuple[Run, ...]:
     words = ("num_envs=16", "window=8", "seeds=12", "seed=100", "total_steps=5_120", "log.interval=128")
     words += ("eval.interval=1_280", "eval.episodes=64")
     kinds = {
-        ("SeCA", "seca"): ("algo=seca", *TWO_PASSES),
-        ("no credit", "seca-none"): ("algo=seca", "credit.weight=0", *TWO_PASSES),
-        ("credit not calibrated", "seca-full"): ("algo=seca", "credit.calibrate=false", *TWO_PASSES),
-        ("paper's critic", "seca-joint"): (*JOINT, *TWO_PASSES),
-        ("COMA-newArchi", "coma_newarchi"): ("algo=coma_newarchi", *TWO_PASSES),
+        ("SeCA", "seca"): ("algo=seca",),
+        ("no credit", "seca-none"): ("algo=seca", "credit.weight=0"),
+        ("credit not calibrated", "seca-full"): ("algo=seca", "credit.calibrate=false"),
+        ("paper's critic", "seca-joint"): JOINT,
+        ("COMA-newArchi", "coma_newarchi"): ("algo=coma_newarchi",),
         ("COMA", "coma"): ("algo=coma",),
         ("MAPPO", "mappo"): ("algo=mappo",),
     }

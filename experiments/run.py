@@ -31,7 +31,7 @@ from seca_jax import runs as run_files
 from seca_jax.config import commands, compose
 from seca_jax.config.check import ConfigError, one_of
 from seca_jax.config.keys import get, replace
-from seca_jax.config.learners import unread
+from seca_jax.config.learners import idle
 from seca_jax.config.schema import Config
 from seca_jax.config.words import parse
 from seca_jax.door import EXIT_INTERRUPTED
@@ -122,7 +122,7 @@ def check_stored(run: Run, place: Path, values: dict[str, Any], config: Config) 
     stored, _ = compose.load(place)
     for name, value in values.items():
         own = get(stored, name)
-        if name not in compose.FREE_ON_RESUME and own != value and not unread(name, stored.algo):
+        if name not in compose.FREE_ON_RESUME and own != value and not idle(name, stored):
             raise ConfigError(
                 f"{name}={value}: the stored {run.name} on {run.map} was trained with {name}={own}; choose "
                 "others by maps= and runs=, or remove it by remove=true to train it anew"

@@ -20,10 +20,9 @@ from pathlib import Path
 
 from seca_jax.config import compose
 from seca_jax.config.keys import get
-from seca_jax.config.learners import unread
+from seca_jax.config.learners import idle
 from seca_jax.config.schema import Config, keys
 
-OF_DUELING = ("critic.credit_stride", "critic.surprise_lam")  # what says nothing of a joint critic
 NEEDED = ("config.yaml", "metrics.jsonl")  # a run that has them is done
 KEPT = (*NEEDED, "evaluation.json")
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # for every member: the same runs make the same archive
@@ -78,8 +77,7 @@ def differences(place: Path, config: Config) -> list[str]:
         for name, _ in keys()
         if name not in (*compose.FREE_ON_RESUME, "out", "name", "resume", "preset")
         and get(stored, name) != get(config, name)
-        and not unread(name, config.algo)
-        and not (name in OF_DUELING and config.critic.kind == stored.critic.kind == "joint")
+        and not (idle(name, config) and idle(name, stored))
     ]
 
 

@@ -88,7 +88,7 @@ def orders(chosen: Options, algo: str, along_path: bool, own: str = "ig-episode"
     untold = [name for name in wanted if by_contribution(name) and not along_path]
     if given and untold:
         raise ConfigError(
-            f"orders={untold[0]}: contributions need a critic of the state alone, and {algo}'s is not; "
+            f"orders={untold[0]}: contributions need one critic of the team, and {algo}'s is not; "
             f"there are {', '.join(names.PLAIN)}"
         )
     return [name for name in wanted if name not in untold]

@@ -51,7 +51,8 @@ class Opinion(NamedTuple):
         critic: ``(params, inputs) -> (v [..., N, A] -> [...] or [..., N])``.
         targets: ``(params, rollout) -> [T, B] or [T, B, N]``, TD(lambda) with that critic itself, for want
             of the target's parameters; None where the learner has none.
-        along_path: the critic's inputs are the state alone, so that contributions (Eq. 14) exist.
+        along_path: the critic has one value for the team, of the state and at most what agents see of it, so
+            that contributions (Eq. 14) exist.
         actor: the network of ``params.actor``, whose gradients are measured; None where the learner ascends
             no policy gradient.
     """
@@ -82,7 +83,7 @@ def on_policy(config: Config, env: Environment, critic: Critic, *, along_path: b
         config: the run's.
         env: the environment.
         critic: the learner's.
-        along_path: the critic's inputs are the state alone.
+        along_path: it has one value, see :class:`Opinion`.
     """
     agent = make_agent(config, env)
 
@@ -192,15 +193,13 @@ def orders(
 
     def contribution(length: int | None) -> jax.Array:
         if not view.along_path:
-            raise ConfigError(f"contributions need a critic of the state alone, and {config.algo}'s is not")
+            raise ConfigError(f"contributions need one critic of the team, and {config.algo}'s is not")
 
-        def evaluate(state: jax.Array, v: jax.Array) -> jax.Array:
-            return view.critic(params, state)(v)
+        def evaluate(inputs: Any, v: jax.Array) -> jax.Array:
+            return view.critic(params, inputs)(v)
 
-        steps = rollout.mask.shape[0]
-        return seca.contributions(
-            config.credit, evaluate, policy, rollout.view.state, rollout, length, chunks=steps
-        )
+        inputs, steps = view.inputs(params, rollout), rollout.mask.shape[0]
+        return seca.contributions(config.credit, evaluate, policy, inputs, rollout, length, chunks=steps)
 
     found = {}
     for name in wanted:

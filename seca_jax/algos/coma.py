@@ -48,7 +48,7 @@ def update(parts: Parts, state: TrainState) -> tuple[TrainState, Log]:
     # 3 Judge every agent against the expectation over its own policy, the others' actions given, Eq. 5.
     batch = under_critic(parts, state.params.critic, rollout, rollout.extra)
     advantage, value = batch.at_states(counterfactual_and_value)
-    meter_log = credit_meter(unfitted, targets.values, counterfactual_and_value)
+    meter_log = credit_meter(unfitted, targets.values, counterfactual_and_value, keys.meter)
     samples, credit_log = settle(config.credit, advantage, targets.outcome - value, rollout)
 
     # 4 Ascend the policy gradient, here with adaptive entropy.

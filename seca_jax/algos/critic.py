@@ -14,7 +14,7 @@ from seca_jax.config.schema import Config, CriticConfig
 from seca_jax.envs.base import Environment
 from seca_jax.experience.returns import td_lambda
 from seca_jax.experience.rollout import Rollout, next_value
-from seca_jax.networks.critic import Dueling, DuelingHead, make_hypernetwork
+from seca_jax.networks.critic import Dueling, DuelingHead, Multilinear, make_hypernetwork
 from seca_jax.types import View
 
 
@@ -68,24 +68,25 @@ class Critic(NamedTuple):
 
 def team_critic(config: Config, env: Environment) -> Critic:
     """The critic that ``critic.kind`` names; SeCA, COMA-newArchi and LICA have one of them."""
-    return {"joint": joint, "dueling": dueling}[config.critic.kind](config, env)
+    kinds = {"joint": joint, "dueling": dueling, "multilinear": multilinear}
+    return kinds[config.critic.kind](config, env)
 
 
-def dueling(config: Config, env: Environment) -> Critic:
-    """f(s; v) = V(s) + c(s; v), ours: V learns from outcomes, c from what single steps surprise V by.
+def apart(network: nn.Module, config: Config, env: Environment) -> Critic:
+    """f(s; v) = V(s) + c(s; v), ours: V learns from outcomes, c from what the next steps surprise V by.
 
     A battle's outcome is mostly chance, what one step changes is not: c, and with it all credit, learns
-    from targets that have a fifth of the noise. Where a critic has V(s) = f(s; pi), they are
+    from targets that have less of the noise:
 
         c(s_t; u_t) - c(s_t; pi_t)  <-  sum_l (gamma lambda_c)^l delta_{t+l},
         delta_t = r_t + gamma (1 - terminated_t) V(s_{t+1}) - V(s_t)
 
-    with the target network's V, and c(s; pi) <- 0 keeps f(s; pi) at V(s).
+    with the target network's V and ``critic.surprise_lam`` for lambda_c, and c(s; pi) <- 0 keeps f(s; pi) at
+    V(s).
     """
-    # Zero weights at its end: no credit at first rather than a random one
-    options = {"output_init": nn.initializers.zeros}
-    hypernetwork = make_hypernetwork(config.critic, env.num_agents, env.num_actions, **options)
-    network = Dueling(hypernetwork, config.critic.value_hidden)
+
+    def errors(f: DuelingHead, policy: Any, action: jax.Array, targets: Targets) -> jax.Array:
+        return jnp.mean(jnp.square(f.values - targets.values[..., None]), axis=-1)
 
     def credit_errors(f: DuelingHead, policy: jax.Array, action: jax.Array, targets: Targets) -> jax.Array:
         assert targets.surprise is not None
@@ -94,11 +95,50 @@ def dueling(config: Config, env: Environment) -> Critic:
 
     return of_state(network, config, env)._replace(
         value=lambda f, v: f.value,
-        errors=lambda f, policy, action, targets: jnp.square(f.value - targets.values),
+        errors=errors,
         credit_errors=credit_errors,
         credit_stride=config.critic.credit_stride,
         surprise_lam=config.critic.surprise_lam,
-        fit_floats=2 * hypernetwork.hypernet_hidden * hypernetwork.mixing,
+    )
+
+
+def dueling(config: Config, env: Environment) -> Critic:
+    """V of the state, and the paper's hypernetwork critic as c, see :func:`apart`.
+
+    c is not linear in v: c(s; u) - c(s; pi) need not average to 0 over the policies' actions, and where V errs
+    part of it is learned that has nothing to do with anybody's action.
+    """
+    # Zero weights at its end: no credit at first rather than a random one
+    options = {"output_init": nn.initializers.zeros}
+    hypernetwork = make_hypernetwork(config.critic, env.num_agents, env.num_actions, **options)
+    return apart(Dueling(hypernetwork, config.critic.value_hidden), config, env)._replace(
+        fit_floats=2 * hypernetwork.hypernet_hidden * hypernetwork.mixing
+    )
+
+
+def multilinear(config: Config, env: Environment) -> Critic:
+    """V and c of every agent's view, c linear in each row of v, see :func:`apart`.
+
+    f(s; pi) is then the expectation of f(s; u), so that Eq. 9 is Eq. 7 exactly, and c(s; u) - c(s; pi) has mean
+    0 under the policies whatever its parameters: where V errs there is nothing that credit could take for an
+    action's doing.
+    """
+    n, width, pairs = env.num_agents, config.critic.value_hidden, config.critic.pairs
+    network = Multilinear(env.num_actions, width, pairs)
+
+    def init(key: jax.Array) -> Any:
+        return network.init(key, jnp.zeros((1, env.state_size)), jnp.zeros((1, n, env.obs_size)))
+
+    def apply(params: Any, inputs: tuple) -> DuelingHead:
+        head: Any = network.apply(params, *inputs)
+        return head
+
+    return apart(network, config, env)._replace(
+        init=init,
+        inputs=lambda view, last_action: (view.state, view.obs),
+        apply=apply,
+        floats=n * (4 * width + env.num_actions * (1 + pairs)),
+        fit_floats=None,
     )
 
 

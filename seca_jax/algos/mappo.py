@@ -158,8 +158,21 @@ def measured(config: Config, state: TrainState, targets: Targets, mask: jax.Arra
 
 
 def critic_of(config: Config, env: Environment) -> Critic:
-    """V(s), feed-forward: the state tells all that the environment knows, so memory would add nothing."""
-    return value_critic(config, lambda view, last_action: view.state, env.state_size)
+    """V(s), or V of each agent's view of it, [..., N]; feed-forward: the state tells all that there is to know.
+
+    An agent's view is the state beside its own observation and number, as Yu et al. recommend: it says nothing
+    new, but says it from where the agent stands.
+    """
+    n = env.num_agents
+    if config.value.view == "state":
+        return value_critic(config, lambda view, last_action: view.state, env.state_size)
+
+    def views(view: View, last_action: jax.Array) -> jax.Array:
+        lead = view.obs.shape[:-1]
+        state = jnp.broadcast_to(view.state[..., None, :], (*lead, env.state_size))
+        return jnp.concatenate([state, view.obs, jnp.broadcast_to(jnp.eye(n), (*lead, n))], axis=-1)
+
+    return value_critic(config, views, env.state_size + env.obs_size + n)
 
 
 def make(config: Config, env: Environment) -> Learner:

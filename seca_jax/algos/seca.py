@@ -37,7 +37,7 @@ from seca_jax.envs.base import Environment
 from seca_jax.experience.rollout import Rollout
 from seca_jax.types import Assessment, Learner
 
-MEMORY = 0.9  # of the running slope: about ten updates
+MEMORY = 0.95  # of the running slope: about twenty updates
 
 
 @struct.dataclass
@@ -66,7 +66,7 @@ def update(parts: Parts, state: TrainState) -> tuple[TrainState, Log]:
     ordered = order_of(config.credit, batch)
 
     # How true the critic's credit is on a batch that it has not been fitted to.
-    meter_log = credit_meter(unfitted, targets.values, sequential_and_value, ordered)
+    meter_log = credit_meter(unfitted, targets.values, sequential_and_value, keys.meter, ordered)
     state, share = calibrated(config.credit, state, meter_log)
 
     # 4 Judge them one after the other in that order, Eq. 9. Ours: with the TD residual, to one size.
@@ -98,7 +98,7 @@ def contributions(
     config: CreditConfig,
     evaluate: Callable[[Any, jax.Array], jax.Array],
     policy: jax.Array,
-    inputs: jax.Array,
+    inputs: Any,
     rollout: Rollout,
     length: int | None,
     chunks: int,
@@ -108,9 +108,9 @@ def contributions(
     Args:
         config: ``points`` and ``path`` matter. Backward takes the path's differences backwards, as the
             authors' code does; the contributions, and with them the order, change sign.
-        evaluate: the critic, ``(inputs [..., S], v [..., N, A]) -> [...]``.
+        evaluate: the critic, ``(inputs, v [..., N, A]) -> [...]``.
         policy: [T, B, N, A].
-        inputs: [T, B, S], the critic's.
+        inputs: the critic's, leaves [T, B, ...].
         rollout: whose steps these are.
         length: steps of a stage; None: the episode (the part of it inside the window).
         chunks: in how many chunks the steps are worked on.

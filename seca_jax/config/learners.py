@@ -25,6 +25,7 @@ import yaml
 
 from seca_jax import extensions
 from seca_jax.config.errors import ConfigError
+from seca_jax.config.schema import Config
 
 CONF = Path(__file__).parent / "conf"
 
@@ -105,3 +106,18 @@ def check(settings: Any, place: str) -> None:
             raise ConfigError(f"{place}: there is no preset {name}; there are {', '.join(presets())}")
         if not isinstance(part, Mapping):
             raise ConfigError(f"{place}: {name} is no mapping")
+
+
+# By critic.kind, what says nothing of a critic of that kind
+_IDLE = {
+    "joint": ("critic.value_hidden", "critic.pairs", "critic.surprise_lam", "critic.credit_stride"),
+    "dueling": ("critic.pairs",),
+    "multilinear": ("critic.mixing", "critic.hypernet_hidden"),
+}
+
+
+def idle(name: str, config: Config) -> bool:
+    """Whether a run with this configuration never looks at the key ``name``: its learner, or its kind of critic."""
+    if unread(name, config.algo):
+        return True
+    return name in _IDLE[config.critic.kind] and not unread("critic.kind", config.algo)

@@ -104,26 +104,29 @@ class CriticConfig:
     mixing: int = key(64, "width of the mixing layer that the hypernetwork feeds", low=1)
     hypernet_hidden: str = key("32", "hidden units of the hypernetwork, or paper (as wide as its output)")
     kind: str = key(
-        "dueling",
-        "joint, f(s; v) fitted to TD(lambda) (the paper's), or dueling (ours): V(s) fitted to it, and apart "
-        "c(s; v) to what single steps surprise V by",
-        choices=("joint", "dueling"),
+        "multilinear",
+        "joint, f(s; v) fitted to TD(lambda) (the paper's); or ours: V(s) fitted to it, and apart c(s; v) to "
+        "what the next steps surprise V by, multilinear in actions and of agents' views, or dueling, the "
+        "paper's network of the state",
+        choices=("joint", "dueling", "multilinear"),
         before="joint",
     )
-    value_hidden: int = key(
-        128, "width of V's two hidden layers (mappo, ippo; ours where kind=dueling)", low=1
-    )
+    value_hidden: int = key(128, "width of V's two hidden layers (mappo, ippo; ours where V is apart)", low=1)
+    pairs: int = key(8, "ours: width of the products of two agents' actions (kind=multilinear)", low=1)
     surprise_lam: float = key(
-        0.0, "ours: lambda of the surprises that c(s; v) is fitted to; 0: of one step", low=0, high=1
+        0.5,
+        "ours: lambda of the surprises that c(s; v) is fitted to; 0: of one step",
+        low=0,
+        high=1,
+        before=0.0,
     )
     credit_stride: int = key(
-        4,
+        1,
         "ours: c(s; v) is fitted to one of so many steps of a minibatch, each time to others",
         low=1,
-        before=1,
     )
     target_interval: int = key(8, "critic updates between copies to the target critic", low=1)
-    updates: int = key(8, "passes of the critic over each batch", low=1)
+    updates: int = key(4, "passes of the critic over each batch", low=1)
     minibatches: int = key(4, "ours: minibatches of environments per pass, each one critic update", low=1)
 
 
@@ -131,6 +134,12 @@ class CriticConfig:
 class ValueConfig:
     """``value.*``: how MAPPO and IPPO fit V."""
 
+    view: str = key(
+        "agents",
+        "what MAPPO's V reads: the state, or for every agent the state, its observation and its number",
+        choices=("state", "agents"),
+        before="state",
+    )
     norm: bool = key(False, "fit V in standard deviations from the mean of all returns so far")
     huber: float = key(
         0.0, "errors of V beyond it count linearly, in standard deviations under value.norm; 0: none", low=0

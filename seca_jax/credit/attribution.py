@@ -1,6 +1,6 @@
 """Path integrated gradients: what each agent's policy contributed along a trajectory (Eq. 1, 14)."""
 
-from typing import Callable
+from typing import Any, Callable
 
 import chex
 import jax
@@ -10,9 +10,9 @@ from seca_jax.arrays import in_chunks
 
 
 def segment_contribution(
-    evaluate: Callable[[jax.Array, jax.Array], jax.Array],
+    evaluate: Callable[[Any, jax.Array], jax.Array],
     policy: jax.Array,
-    state: jax.Array,
+    state: Any,
     *,
     points: int,
     chunks: int = 1,
@@ -25,9 +25,9 @@ def segment_contribution(
     the segment. The state moves along the path; the gradient is taken with respect to pi alone.
 
     Args:
-        evaluate: critic ``(state [..., S], v [..., N, A]) -> [...]``.
+        evaluate: critic ``(state, v [..., N, A]) -> [...]``.
         policy: [T, B, N, A].
-        state: [T, B, S].
+        state: what the critic reads of it, leaves [T, B, ...].
         points: K >= 1.
         chunks: work on so many parts of the T steps one after the other; divides T.
 
@@ -36,14 +36,14 @@ def segment_contribution(
     """
     # A last segment that goes nowhere, so that there are T and they divide as the steps do.
     step = jnp.diff(policy, axis=0, append=policy[-1:])
-    move = jnp.diff(state, axis=0, append=state[-1:])
+    move = jax.tree.map(lambda x: jnp.diff(x, axis=0, append=x[-1:]), state)
     alphas = (jnp.arange(points) + 0.5) / points
 
-    def contribution(part: tuple[jax.Array, ...]) -> jax.Array:
+    def contribution(part: tuple) -> jax.Array:
         policy, state, step, move = part
 
         def at(alpha: jax.Array) -> jax.Array:
-            here = state + alpha * move
+            here = jax.tree.map(lambda x, change: x + alpha * change, state, move)
             gradient = jax.grad(lambda v: jnp.sum(evaluate(here, v)))(policy + alpha * step)
             return jnp.sum(gradient * step, axis=-1)
 
@@ -55,9 +55,9 @@ def segment_contribution(
 
 
 def path_contribution(
-    evaluate: Callable[[jax.Array, jax.Array], jax.Array],
+    evaluate: Callable[[Any, jax.Array], jax.Array],
     policy: jax.Array,
-    state: jax.Array,
+    state: Any,
     *,
     points: int,
     mask: jax.Array,
@@ -67,9 +67,9 @@ def path_contribution(
     """Contribution of every agent over the stage that each step belongs to (Eq. 14).
 
     Args:
-        evaluate: critic ``(state [..., S], v [..., N, A]) -> [...]``.
+        evaluate: critic ``(state, v [..., N, A]) -> [...]``.
         policy: [T, B, N, A].
-        state: [T, B, S].
+        state: what the critic reads of it, leaves [T, B, ...].
         points: K, points on each segment.
         mask: [T - 1, B] bool, true where steps t and t + 1 belong to one episode; other segments
             (across an episode's end, padding) take no part.
@@ -81,8 +81,8 @@ def path_contribution(
         [T, B, N]: for every step the summed contribution of its stage.
     """
     steps = policy.shape[:2]
-    chex.assert_rank((policy, state), (4, 3))
-    chex.assert_equal_shape_prefix((policy, state), 2)
+    chex.assert_rank(policy, 4)
+    chex.assert_equal_shape_prefix((policy, *jax.tree.leaves(state)), 2)
     chex.assert_shape((mask, stage), ((steps[0] - 1, steps[1]), steps))
     segment = segment_contribution(evaluate, policy, state, points=points, chunks=chunks)
     segment = jnp.where(mask[..., None], segment, 0.0)

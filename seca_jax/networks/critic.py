@@ -1,4 +1,4 @@
-"""Critics: the hypernetwork critic f_phi(s; v), alone or beside V(s), V alone, COMA's and SQDDPG's."""
+"""Critics: the hypernetwork critic f_phi(s; v), V(s) beside it or beside a multilinear one, V alone, COMA's, SQDDPG's."""
 
 from typing import Any
 
@@ -81,11 +81,38 @@ class Hypernetwork(nn.Module):
 
 
 @struct.dataclass
+class MultilinearHead:
+    """c at given states, linear in every agent's row of v: actions alone, and pairs of them.
+
+    c(s; v) = sum_i v_i . a_i + sum_m (-1)^m sum_{i<j} p_im p_jm with p_im = v_i . b_im. No product has an agent
+    twice, so that c(s; pi) is the expectation of c(s; u) over u drawn from pi.
+    """
+
+    alone: jax.Array  # [..., N, A], the a_i
+    paired: jax.Array  # [..., N, A, M], the b_im
+
+    def __call__(self, v: jax.Array) -> jax.Array:
+        """c(s; v). v [..., N, A] -> [...]."""
+        p = jnp.einsum("...na,...nam->...nm", v, self.paired)
+        # Twice the sum over pairs is the square of the sum less the squares.
+        pairs = 0.5 * (jnp.square(jnp.sum(p, axis=-2)) - jnp.sum(jnp.square(p), axis=-2))
+        signs = 1.0 - 2.0 * (jnp.arange(p.shape[-1]) % 2)
+        return jnp.sum(v * self.alone, axis=(-2, -1)) + pairs @ signs
+
+    once = __call__  # there is nothing to save where there is one v a state
+
+
+@struct.dataclass
 class DuelingHead:
     """V(s) at given states and, apart from it, what actions change there."""
 
-    value: jax.Array  # [...]
-    advantage: CriticHead
+    values: jax.Array  # [..., 1], or [..., N] by agents' views: V(s) is their mean
+    advantage: CriticHead | MultilinearHead
+
+    @property
+    def value(self) -> jax.Array:
+        """V(s), [...]."""
+        return jnp.mean(self.values, axis=-1)
 
     def __call__(self, v: jax.Array) -> jax.Array:
         """f(s; v) = V(s) + c(s; v). v [..., N, A] -> [...]."""
@@ -107,8 +134,49 @@ class Dueling(nn.Module):
         """[..., S] -> :class:`DuelingHead`."""
         h = nn.relu(nn.Dense(self.value_hidden, name="value_1")(state))
         h = nn.relu(nn.Dense(self.value_hidden, name="value_2")(h))
-        value = nn.Dense(1, name="value_3")(h)[..., 0]
-        return DuelingHead(value=value, advantage=self.hypernetwork(state))
+        values = nn.Dense(1, name="value_3")(h)
+        return DuelingHead(values=values, advantage=self.hypernetwork(state))
+
+
+class View(nn.Module):
+    """The state as each agent sees it: two hidden layers over the state, its observation and its number."""
+
+    hidden: int
+
+    @nn.compact
+    def __call__(self, state: jax.Array, obs: jax.Array) -> jax.Array:
+        """state [..., S], obs [..., N, O] -> [..., N, hidden]."""
+        num_agents = obs.shape[-2]
+        number = jnp.broadcast_to(jnp.eye(num_agents), (*obs.shape[:-1], num_agents))
+        own = jnp.concatenate([obs, number], axis=-1)
+        # One dense layer over everything, but what all agents share goes through it once.
+        x = nn.Dense(self.hidden, use_bias=False, name="own")(own)
+        x = x + nn.Dense(self.hidden, name="shared")(state)[..., None, :]
+        return nn.relu(nn.Dense(self.hidden, name="second")(nn.relu(x)))
+
+
+class Multilinear(nn.Module):
+    """V and c(s; v) from every agent's view, one set of parameters for all agents; V and c share none.
+
+    V is the mean of what the views say, each fitted by itself: from N views of a state there is more to learn
+    than from the state, see experiments/credit.md.
+    """
+
+    num_actions: int
+    hidden: int
+    pairs: int  # M
+
+    @nn.compact
+    def __call__(self, state: jax.Array, obs: jax.Array) -> DuelingHead:
+        """state [..., S], obs [..., N, O] -> :class:`DuelingHead`."""
+        values = nn.Dense(1, name="value")(View(self.hidden, name="value_view")(state, obs))[..., 0]
+        x = View(self.hidden, name="credit_view")(state, obs)
+        # Zero weights, and pairs that hardly count: no credit at first rather than a random one
+        alone = nn.Dense(self.num_actions, kernel_init=nn.initializers.zeros, name="alone")(x)
+        small = nn.initializers.normal(0.1 / self.hidden**0.5)
+        paired = nn.Dense(self.num_actions * self.pairs, kernel_init=small, name="paired")(x)
+        paired = paired.reshape(*alone.shape, self.pairs)
+        return DuelingHead(values=values, advantage=MultilinearHead(alone, paired))
 
 
 class Value(nn.Module):

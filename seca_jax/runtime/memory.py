@@ -15,7 +15,7 @@ import numpy as np
 from jax.extend import core
 
 from seca_jax.config.check import ConfigError
-from seca_jax.config.learners import unread
+from seca_jax.config.learners import idle
 from seca_jax.config.schema import Config
 from seca_jax.runtime.devices import Device, is_key
 
@@ -138,7 +138,7 @@ def advice(config: Config, parts: dict[str, int]) -> str:
         "environments": ("num_envs", "seeds"),
         "an update's batch and gradients": ("num_envs", "window", "q.batch", "seeds"),
     }[most]
-    read = [name for name in names if not unread(name, config.algo)]
+    read = [name for name in names if not idle(name, config)]
     values = [f"{name}={jax.tree.reduce(getattr, name.split('.'), config)}" for name in read]
     return f"give less of {' or '.join(values)}, or more devices"
 

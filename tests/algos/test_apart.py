@@ -1,4 +1,4 @@
-"""The dueling critic: targets by a loop over their definition, errors by hand, credit by enumeration."""
+"""Critics with V apart: targets by a loop over their definition, errors by hand, credit by enumeration."""
 
 import itertools
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from seca_jax.algos import critic as critics
 from seca_jax.algos.critic import Critic, Targets, targets, team_critic
 from seca_jax.algos.minibatches import optimiser
 from seca_jax.config.schema import Config, CriticConfig
-from seca_jax.credit.advantage import sequential
+from seca_jax.credit.advantage import exact, sequential
 from seca_jax.envs import probes
 from seca_jax.networks.critic import DuelingHead
 
@@ -35,7 +35,7 @@ def test_targets_are_outcomes_and_discounted_surprises(surprise_lam):
     critic = Critic(
         init=None,
         inputs=lambda view, last_action: view.state,
-        apply=lambda params, state: DuelingHead(state[..., 0], None),
+        apply=lambda params, state: DuelingHead(state[..., :1], None),
         floats=1,
         value=lambda f, v: f.value,
         surprise_lam=surprise_lam,
@@ -77,6 +77,48 @@ def test_credit_starts_at_nothing():
     assert np.abs(f.value).max() > 0
 
 
+def multilinear_at(env, key, lead=()):
+    """(a multilinear critic whose parameters are random, and large, at random moments; its policies)."""
+    critic = small(env, kind="multilinear", pairs=4)
+    keys = jax.random.split(key, 4)
+    params = critic.init(keys[0])
+    leaves, tree = jax.tree.flatten(params)
+    drawn = jax.random.split(keys[1], len(leaves))
+    params = jax.tree.unflatten(tree, [x + jax.random.normal(k, x.shape) for x, k in zip(leaves, drawn)])
+    obs = jax.random.normal(keys[2], (*lead, env.num_agents, env.obs_size))
+    policy = jax.random.dirichlet(keys[3], jnp.ones(env.num_actions), (*lead, env.num_agents))
+    state = (
+        obs[..., 0, : env.state_size] if env.obs_size >= env.state_size else jnp.ones((*lead, env.state_size))
+    )
+    return critic.apply(params, (state, obs)), policy
+
+
+def test_multilinear_credit_is_eq_7_and_has_no_mean():
+    """Whatever the parameters: f at the policies is the expectation of f, which Eq. 9 takes it for."""
+    env = probes.make("one_step")
+    n, a = env.num_agents, env.num_actions
+    f, policy = multilinear_at(env, jax.random.key(4))
+    joint = np.eye(a)[np.array(list(itertools.product(range(a), repeat=n)))]  # [J, N, A]
+    value = np.array([f(jnp.asarray(u)) for u in joint])
+    chance = np.prod(np.sum(joint * np.asarray(policy), axis=-1), axis=-1)
+    assert np.std(value) > 1.0
+    np.testing.assert_allclose(chance @ value, f(policy), rtol=1e-4)
+    order = jnp.array(np.random.default_rng(0).permutation(n))
+    credit = np.array([sequential(f, policy, jnp.asarray(u), order) for u in joint])
+    by_enumeration = np.array([exact(f, policy, jnp.asarray(u), order) for u in joint[::7]])
+    np.testing.assert_allclose(credit[::7], by_enumeration, rtol=1e-3, atol=1e-3 * np.std(value))
+    np.testing.assert_allclose(chance @ credit, np.zeros(n), atol=1e-4 * np.std(value))
+
+
+def test_multilinear_credit_has_pairs():
+    """What one agent's action is worth depends on another's."""
+    env = probes.make("one_step")
+    f, policy = multilinear_at(env, jax.random.key(5))
+    a, b = (policy.at[0].set(jnp.eye(env.num_actions)[i]) for i in (0, 1))
+    gains = [f(b.at[1].set(row)) - f(a.at[1].set(row)) for row in jnp.eye(env.num_actions)]
+    assert np.std(gains) > 0.1
+
+
 def test_errors_are_those_of_value_surprise_and_centre():
     env = probes.make("matrix")
     critic = small(env)
@@ -88,9 +130,9 @@ def test_errors_are_those_of_value_surprise_and_centre():
     policy = jnp.array([[0.5, 0.5, 0.0], [0.2, 0.3, 0.5]])
     action = jnp.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
     # V = 3, c(s; u) = 11, c(s; pi) = 5.3
-    head = DuelingHead(jnp.array(3.0), Credit())
+    head = DuelingHead(jnp.array([2.0, 4.0]), Credit())
     goal = Targets(jnp.array(5.0), None, jnp.array(4.0))
-    np.testing.assert_allclose(critic.errors(head, policy, action, goal), (3 - 5) ** 2)
+    np.testing.assert_allclose(critic.errors(head, policy, action, goal), (3**2 + 1**2) / 2)
     of_credit = critic.credit_errors(head, policy, action, goal)
     np.testing.assert_allclose(of_credit, (11 - 5.3 - 4) ** 2 + 5.3**2, rtol=1e-5)
 
@@ -139,36 +181,53 @@ def test_an_update_descends_the_mean_errors_of_all_and_of_some_steps():
     chex.assert_trees_all_close(after, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_fitted_credit_is_the_expectation_of_surprises():
+@pytest.mark.parametrize(("kind", "wrong"), [("dueling", 0.0), ("multilinear", 0.0), ("multilinear", 2.0)])
+def test_fitted_credit_is_the_expectation_of_surprises(kind, wrong):
     """Fitted to a known game, sequential credit is Eq. 7's, by enumeration, and f(s; pi) is V.
 
-    The game's pay is a sum over agents, for which the value of a policy is the expected value: then
-    Eq. 9 approximates nothing.
+    The game's pay is a sum over agents, and for the multilinear critic a product of two besides: then Eq. 9
+    approximates nothing. A V that is ``wrong`` by so much leaves the multilinear critic's credit as it is.
     """
     env = probes.make("one_step")
     n, a = env.num_agents, env.num_actions
-    critic, tx = small(env, minibatches=1, updates=200), optimiser(10.0)
+    critic, tx = small(env, kind=kind, credit_stride=1), optimiser(10.0)
     rng = np.random.default_rng(0)
     pay = rng.normal(size=(n, a))
     policy = rng.dirichlet(np.ones(a), n)
+    if (
+        kind == "multilinear"
+    ):  # every joint action as often as it is likely, so that nothing is left to chance
+        policy = np.array([[0.5, 0.25, 0.25, 0.0], [0.25, 0.25, 0.25, 0.25], [0.0, 0.25, 0.0, 0.75]])
+    both = rng.normal(size=(a, a)) if kind == "multilinear" else np.zeros((a, a))
+    both = both - policy[0] @ both  # of its first agent nothing is expected before the second is known
+    both = both - (both @ policy[1])[:, None]
     action = np.stack([[rng.choice(a, p=policy[i]) for i in range(n)] for _ in range(512)])
-    reward = pay[np.arange(n), action].sum(-1)
+    if kind == "multilinear":
+        rows = [np.repeat(np.arange(a), (4 * row).astype(int)) for row in policy]
+        action = np.array(list(itertools.product(*rows)) * 8)
+    mine = pay[np.arange(n), action]
+    pair = both[action[:, 0], action[:, 1]]
+    reward = mine.sum(-1) + pair
     value = (pay * policy).sum()
     lead = (8, 64)
     one_hot = np.eye(a)[action].reshape(*lead, n, a)
     policies = np.broadcast_to(policy, one_hot.shape)
-    goal = Targets(jnp.asarray(reward.reshape(lead)), None, jnp.asarray((reward - value).reshape(lead)))
-    state = jnp.ones((*lead, env.state_size))
+    surprise = jnp.asarray((reward - value + wrong).reshape(lead))
+    goal = Targets(jnp.asarray(reward.reshape(lead)), None, surprise)
+    inputs = jnp.ones((*lead, env.state_size))
+    if kind == "multilinear":
+        inputs = inputs, jnp.ones((*lead, n, env.obs_size))
     params = critic.init(jax.random.key(0))
-    config = CriticConfig(kind="dueling", minibatches=1, updates=200)
+    config = CriticConfig(kind=kind, minibatches=1, updates=200)
     learned = params, params, tx.init(params), jnp.zeros((), jnp.int32)
-    batch = state, jnp.asarray(policies), jnp.asarray(one_hot), goal, jnp.ones(lead, bool)
+    batch = inputs, jnp.asarray(policies), jnp.asarray(one_hot), goal, jnp.ones(lead, bool)
     fit = jax.jit(lambda learned, key: critics.fit(config, critic, tx, learned, batch, 3e-3, key)[0])
-    for i in range(5):
+    for i in range(10):
         learned = fit(learned, jax.random.key(i))
-    f = critic.apply(learned[0], state[0])
+    f = critic.apply(learned[0], jax.tree.map(lambda x: x[0], inputs))
     order = jnp.broadcast_to(jnp.arange(n), (64, n))
     got = sequential(f, jnp.asarray(policies[0]), jnp.asarray(one_hot[0]), order)
-    expected = pay[np.arange(n), action[:64]] - (pay * policy).sum(-1)
+    expected = mine[:64] - (pay * policy).sum(-1)
+    expected[:, 1] += pair[:64]
     np.testing.assert_allclose(got, expected, atol=0.15)
     np.testing.assert_allclose(f(jnp.asarray(policies[0])), f.value, atol=0.1)

@@ -1,57 +1,57 @@
-"""The bench for critics: outcomes of episodes, and what it says of gradients whose truth is known."""
+"""The bench for critics, on a policy of a game that lasts a step, and what it keeps of the truth."""
 
-import importlib.util
+import json
+import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-PATH = Path(__file__).parent.parent / "experiments" / "critics.py"
-SPEC = importlib.util.spec_from_file_location("critics_bench", PATH)
-critics = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(critics)
+sys.path.insert(0, str(Path(__file__).parent.parent / "experiments"))
 
+import critics
 
-def test_outcomes_end_with_the_episode_and_are_unknown_where_it_goes_on():
-    reward = np.array([[1.0], [2.0], [4.0], [8.0]])
-    ended = np.array([[False], [True], [False], [False]])
-    g, known = critics.outcomes(reward, ended, 0.5)
-    np.testing.assert_array_equal(g[:2, 0], [2.0, 2.0])
-    np.testing.assert_array_equal(known[:, 0], [True, True, False, False])
-
-
-def test_a_noisy_gradient_aims_right_and_a_turned_one_does_not():
-    """Noise lowers the cosine of a batch and not the aim; a turn by 60 degrees lowers both to a half."""
-    rng, batches, size = np.random.default_rng(0), 4000, 50
-    truth = np.zeros(size)
-    truth[0] = 1.0
-    turned = np.zeros(size)
-    turned[:2] = np.cos(np.pi / 3), np.sin(np.pi / 3)
-    noise = 0.5 * rng.normal(size=(3, batches, size))
-    reference = truth + noise[0]
-    cosine, aim = critics.gradients(truth + noise[1], reference)
-    # The length of a gradient is about the root of 1 + 50 / 4
-    assert abs(cosine - 1 / np.sqrt(1 + size / 4)) < 0.02
-    assert abs(aim - 1.0) < 0.02
-    cosine, aim = critics.gradients(turned + 0.01 * noise[2], reference)
-    assert abs(cosine - 0.5) < 0.02
-    assert abs(aim - 0.5) < 0.02
-
-
-def test_nothing_is_said_of_a_gradient_that_is_all_noise():
-    noise = np.random.default_rng(1).normal(size=(2, 12, 50))
-    noise[1] -= noise[1].mean(0)
-    cosine, aim = critics.gradients(noise[0], noise[1])
-    assert cosine is aim is None
-    assert critics.pair({"cosine": None, "aim": 0.5}) == "-, 0.50"
+from seca_jax.config.check import ConfigError
+from seca_jax.config.schema import Config
+from seca_jax.credit import truth
 
 
 def test_a_recipe_changes_the_critic_alone():
-    from seca_jax.config.schema import Config
+    config = critics.recipe_config(Config(map="2s3z"), critics.RECIPES["multilinear, one-step surprises"])
+    found = config.map, config.critic.kind, config.critic.surprise_lam, config.lam, config.algo
+    assert found == ("2s3z", "multilinear", 0.0, 0.95, "seca")
+    assert critics.recipe_config(Config(), critics.RECIPES["COMA's"]).algo == "coma"
 
-    config = critics.recipe_config(Config(map="2s3z"), critics.RECIPES["dueling, one-step surprises"])
-    assert (config.map, config.critic.kind, config.critic.surprise_lam, config.lam) == (
-        "2s3z",
-        "dueling",
-        0.0,
-        0.95,
+
+def test_the_simulators_answer_is_kept(tmp_path):
+    rng = np.random.default_rng(0)
+    turns = {name: np.tile(np.arange(3), (5, 1)) for name in critics.ORDERS}
+    true = truth.terms(rng.normal(size=(5, 8, truth.coalitions(turns).shape[1])), turns)
+    about = {"states": 5, "branches": 8, "seed": 0}
+    critics.save_truth(tmp_path / "truth.npz", true, about)
+    again = critics.load_truth(tmp_path / "truth.npz", about)
+    for name in critics.TERMS:
+        for kept, found in zip(getattr(again, name), getattr(true, name), strict=True):
+            np.testing.assert_allclose(kept, found, rtol=1e-6)
+    np.testing.assert_allclose(again.sequential["random"].mean, true.sequential["random"].mean, rtol=1e-6)
+    with pytest.raises(ConfigError, match="other moments"):
+        critics.load_truth(tmp_path / "truth.npz", about | {"branches": 16})
+
+
+def test_critics_of_a_known_game_are_held_against_it(tmp_path, capsys, monkeypatch):
+    """A multilinear critic learns who deserves what in a game of one step."""
+    import seca_jax
+
+    words = {"map": "one_step", "seeds": 1, "num_envs": 16, "window": 8, "total_steps": 128}
+    seca_jax.train(words | {"actor.hidden": 8, "eval.episodes": 2}, out=tmp_path / "run")
+    monkeypatch.setattr(critics, "RECIPES", {"m": {"kind": "multilinear"}})
+    words = [f"run={tmp_path / 'run'}", "fit=20", "passes=10", "states=60", "branches=16"]
+    assert critics.main([*words, f"json={tmp_path / 'found.json'}"]) == 0
+    out = capsys.readouterr().out
+    assert "| m |" in out and (tmp_path / "run" / "truth.npz").exists()
+    (row,) = (
+        row
+        for row in json.loads((tmp_path / "found.json").read_text())["recipes"][0]["rows"]
+        if (row["advantage"], row["order"], row["residual"]) == ("sequential", "random", False)
     )
+    assert row["correlation"] > 0.8

@@ -291,7 +291,8 @@ def credit_meter(batch: UnderCritic, targets: jax.Array, judge: Callable, key: j
     came of the step:
 
     * ``credit_slope``: E[(y - f(s; pi)) (A_i - A'_i)] / E[(A_i - A'_i)^2 / 2], 1 where credit is right on
-      average (an agent's credit is then what its action changes of what is to be expected), 0 where it is noise;
+      average (an agent's credit is then what its action changes of what is to be expected), 0 where it is
+      noise;
     * ``credit_rms``, ``outcome_rms``: root mean squares of A_i, as far as it depends on actions, and of
       y - f(s; pi).
 

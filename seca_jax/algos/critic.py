@@ -105,8 +105,8 @@ def apart(network: nn.Module, config: Config, env: Environment) -> Critic:
 def dueling(config: Config, env: Environment) -> Critic:
     """V of the state, and the paper's hypernetwork critic as c, see :func:`apart`.
 
-    c is not linear in v: c(s; u) - c(s; pi) need not average to 0 over the policies' actions, and where V errs
-    part of it is learned that has nothing to do with anybody's action.
+    c is not linear in v: c(s; u) - c(s; pi) need not average to 0 over the policies' actions, and where V
+    errs part of that is learned, which has nothing to do with anybody's action.
     """
     # Zero weights at its end: no credit at first rather than a random one
     options = {"output_init": nn.initializers.zeros}
@@ -119,9 +119,8 @@ def dueling(config: Config, env: Environment) -> Critic:
 def multilinear(config: Config, env: Environment) -> Critic:
     """V and c of every agent's view, c linear in each row of v, see :func:`apart`.
 
-    f(s; pi) is then the expectation of f(s; u), so that Eq. 9 is Eq. 7 exactly, and c(s; u) - c(s; pi) has mean
-    0 under the policies whatever its parameters: where V errs there is nothing that credit could take for an
-    action's doing.
+    f(s; pi) is then the expectation of f(s; u), so that Eq. 9 is Eq. 7 exactly, and c(s; u) - c(s; pi) has
+    mean 0 under the policies whatever its parameters: what V misses cannot pass for an action's doing.
     """
     n, width, pairs = env.num_agents, config.critic.value_hidden, config.critic.pairs
     network = Multilinear(env.num_actions, width, pairs)

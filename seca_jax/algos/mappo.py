@@ -158,10 +158,10 @@ def measured(config: Config, state: TrainState, targets: Targets, mask: jax.Arra
 
 
 def critic_of(config: Config, env: Environment) -> Critic:
-    """V(s), or V of each agent's view of it, [..., N]; feed-forward: the state tells all that there is to know.
+    """V(s), or V of each agent's view of it, [..., N]; feed-forward: the state tells all there is to know.
 
-    An agent's view is the state beside its own observation and number, as Yu et al. recommend: it says nothing
-    new, but says it from where the agent stands.
+    An agent's view is the state beside its own observation and number, as Yu et al. recommend: it says
+    nothing new, but says it from where the agent stands.
     """
     n = env.num_agents
     if config.value.view == "state":

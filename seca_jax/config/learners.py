@@ -117,7 +117,7 @@ _IDLE = {
 
 
 def idle(name: str, config: Config) -> bool:
-    """Whether a run with this configuration never looks at the key ``name``: its learner, or its kind of critic."""
+    """Whether a run of ``config`` never looks at the key ``name``: its learner, or its kind of critic."""
     if unread(name, config.algo):
         return True
     return name in _IDLE[config.critic.kind] and not unread("critic.kind", config.algo)

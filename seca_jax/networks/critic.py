@@ -1,4 +1,4 @@
-"""Critics: the hypernetwork critic f_phi(s; v), V(s) beside it or beside a multilinear one, V alone, COMA's, SQDDPG's."""
+"""Critics: the hypernetwork f_phi(s; v), V beside it or beside a multilinear one, V, COMA's, SQDDPG's."""
 
 from typing import Any
 
@@ -84,8 +84,8 @@ class Hypernetwork(nn.Module):
 class MultilinearHead:
     """c at given states, linear in every agent's row of v: actions alone, and pairs of them.
 
-    c(s; v) = sum_i v_i . a_i + sum_m (-1)^m sum_{i<j} p_im p_jm with p_im = v_i . b_im. No product has an agent
-    twice, so that c(s; pi) is the expectation of c(s; u) over u drawn from pi.
+    c(s; v) = sum_i v_i . a_i + sum_m (-1)^m sum_{i<j} p_im p_jm with p_im = v_i . b_im. No product has an
+    agent twice, so that c(s; pi) is the expectation of c(s; u) over u drawn from pi.
     """
 
     alone: jax.Array  # [..., N, A], the a_i
@@ -138,7 +138,7 @@ class Dueling(nn.Module):
         return DuelingHead(values=values, advantage=self.hypernetwork(state))
 
 
-class View(nn.Module):
+class AgentView(nn.Module):
     """The state as each agent sees it: two hidden layers over the state, its observation and its number."""
 
     hidden: int
@@ -169,8 +169,8 @@ class Multilinear(nn.Module):
     @nn.compact
     def __call__(self, state: jax.Array, obs: jax.Array) -> DuelingHead:
         """state [..., S], obs [..., N, O] -> :class:`DuelingHead`."""
-        values = nn.Dense(1, name="value")(View(self.hidden, name="value_view")(state, obs))[..., 0]
-        x = View(self.hidden, name="credit_view")(state, obs)
+        values = nn.Dense(1, name="value")(AgentView(self.hidden, name="value_view")(state, obs))[..., 0]
+        x = AgentView(self.hidden, name="credit_view")(state, obs)
         # Zero weights, and pairs that hardly count: no credit at first rather than a random one
         alone = nn.Dense(self.num_actions, kernel_init=nn.initializers.zeros, name="alone")(x)
         small = nn.initializers.normal(0.1 / self.hidden**0.5)

@@ -72,7 +72,7 @@ def test_counterfactual_credit_is_measured_alike():
 
 
 def test_what_all_actions_have_in_common_is_no_credit():
-    """A critic that knows one-hot from soft rows, and with it where its value errs, is not taken for right."""
+    """A critic that tells one-hot from soft rows, and so makes up for its value, is not taken for right."""
     batch, y = batch_of(0.0)
 
     def apply(params, inputs):

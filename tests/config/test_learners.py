@@ -27,7 +27,7 @@ class Watched:
 
 @pytest.mark.parametrize("algo", algos.names())
 def test_a_learner_looks_at_what_its_file_says_it_reads(algo):
-    """Tracing updates, under every kind of critic, touches the keys of the learner's ``reads`` and no other's."""
+    """Tracing updates under all kinds of critic touches the keys of the learner's ``reads``, no other's."""
     seen = set()
     for kind in (
         ("joint", "dueling", "multilinear") if algo in learners.readers("critic.kind") else ("joint",)

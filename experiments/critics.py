@@ -120,7 +120,7 @@ def ask(config: Config, params: Any, chosen: Options) -> Asked:
     t, b = moments.choose(rollout, chosen.states, np.random.default_rng(how.episode_seed))
     shape = rollout.action.shape
     fixed = np.broadcast_to(np.arange(shape[-1]), shape)
-    turns = dict(zip(ORDERS, (fixed, order.at_random(order_key, shape))))
+    turns: dict[str, Any] = dict(zip(ORDERS, (fixed, order.at_random(order_key, shape))))
     path = Path(chosen.truth or Path(chosen.run) / "truth.npz")
     about = {"states": chosen.states, "branches": chosen.branches, "seed": chosen.seed}
     if not path.exists():

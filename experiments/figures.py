@@ -166,7 +166,7 @@ def _longer(map_name: str) -> tuple[Run, ...]:
     kinds = {
         ("SeCA", "seca"): ("algo=seca", *DUELING, *TWO_PASSES),
         ("no credit", "seca-none"): ("algo=seca", "credit.weight=0", *DUELING, *TWO_PASSES),
-        ("MAPPO", "mappo"): ("algo=mappo", "value.view=state"),
+        ("MAPPO", "mappo"): ("algo=mappo",),
     }
     return _variants(map_name, kinds, words)
 

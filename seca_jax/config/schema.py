@@ -135,10 +135,9 @@ class ValueConfig:
     """``value.*``: how MAPPO and IPPO fit V."""
 
     view: str = key(
-        "agents",
+        "state",
         "what MAPPO's V reads: the state, or for every agent the state, its observation and its number",
         choices=("state", "agents"),
-        before="state",
     )
     norm: bool = key(False, "fit V in standard deviations from the mean of all returns so far")
     huber: float = key(

@@ -48,7 +48,13 @@ from seca_jax.types import Learner, View
 BRANCHES = 4  # of a step; an even number
 SETTINGS = {
     "reads": ["lam", "window", "actor", "critic", "credit"],
-    "settings": {"critic.kind": "dueling", "critic.updates": 8, "credit.lam": 0.9},
+    "settings": {
+        "critic.kind": "dueling",
+        "critic.updates": 8,
+        "critic.credit_stride": 4,
+        "critic.surprise_lam": 0.0,
+        "credit.lam": 0.9,
+    },
 }
 
 

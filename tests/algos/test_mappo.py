@@ -85,9 +85,9 @@ def parts_of(algo, **words):
     return actor_critic.assemble(config, env, OF[algo].critic_of(config, env))
 
 
-@pytest.mark.parametrize("algo", OF)
-def test_v_reads_what_it_should_and_no_actions(algo):
-    parts = parts_of(algo)
+@pytest.mark.parametrize(("algo", "view"), [("mappo", "state"), ("mappo", "agents"), ("ippo", "state")])
+def test_v_reads_what_it_should_and_no_actions(algo, view):
+    parts = parts_of(algo, **{"value.view": view} if algo == "mappo" else {})
     n, a = parts.env.num_agents, parts.env.num_actions
     critic, params = parts.critic, parts.critic.init(jax.random.key(0))
     keys = jax.random.split(jax.random.key(1), 3)
@@ -102,7 +102,14 @@ def test_v_reads_what_it_should_and_no_actions(algo):
 
     own = value()
     np.testing.assert_array_equal(value(v=jax.nn.one_hot(last, a)), own)
-    if algo == "mappo":
+    if view == "agents":
+        assert own.shape == (B, n)
+        np.testing.assert_array_equal(value(last=last + 1), own)
+        assert (value(state=state + 1) != own).all()
+        changed = value(obs=obs.at[:, 0].add(1.0))
+        assert (changed[:, 0] != own[:, 0]).all()
+        np.testing.assert_array_equal(changed[:, 1:], own[:, 1:])
+    elif algo == "mappo":
         assert own.shape == (B,)
         np.testing.assert_array_equal(value(obs=obs + 1, last=last + 1), own)
         assert (value(state=state + 1) != own).all()

@@ -68,6 +68,16 @@ def test_who_reads_a_key(name, readers):
     assert {algo for algo in algos.names() if not learners.unread(name, algo)} == readers
 
 
+def test_a_key_of_another_kind_of_critic_is_idle():
+    config = compose.compose({"map": "3m", "critic.kind": "multilinear"})
+    joint = compose.compose({"map": "3m", "critic.kind": "joint"})
+    assert learners.idle("critic.mixing", config) and not learners.idle("critic.mixing", joint)
+    assert learners.idle("critic.pairs", joint) and not learners.idle("critic.pairs", config)
+    assert learners.idle("q.lr", config) and not learners.idle("gamma", config)
+    # MAPPO has no such kinds: its V is as wide as critic.value_hidden says
+    assert not learners.idle("critic.value_hidden", compose.compose({"map": "3m", "algo": "mappo"}))
+
+
 def test_help_says_who_reads_what():
     lines = commands.key_lines(compose.from_words([]))
     (group,) = (line for line in lines if line.startswith("  q: "))

@@ -133,7 +133,7 @@ def advice(config: Config, parts: dict[str, int]) -> str:
     """What to change where memory does not suffice, by what takes most of it."""
     most = max(parts, key=parts.__getitem__)
     names = {
-        "networks and optimisers": ("critic.hypernet_hidden", "seeds"),
+        "networks and optimisers": ("critic.hypernet_hidden", "critic.value_hidden", "seeds"),
         "replay": ("q.memory", "q.episodes", "seeds"),
         "environments": ("num_envs", "seeds"),
         "an update's batch and gradients": ("num_envs", "window", "q.batch", "seeds"),

@@ -74,7 +74,9 @@ def test_advice_names_what_the_learner_reads():
     assert "q.memory=1024 or q.episodes=5000 or seeds=5" in memory.advice(config, {"replay": 2})
     name = "networks and optimisers"
     assert "critic.hypernet_hidden" not in memory.advice(config, {name: 2})
-    assert "critic.hypernet_hidden=32" in memory.advice(compose.from_words(["map=3m"]), {name: 2})
+    assert "of critic.value_hidden=128 or seeds" in memory.advice(compose.from_words(["map=3m"]), {name: 2})
+    joint = compose.from_words(["map=3m", "critic.kind=joint"])
+    assert "of critic.hypernet_hidden=32 or seeds" in memory.advice(joint, {name: 2})
 
 
 def test_free_memory_is_told():

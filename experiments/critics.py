@@ -111,16 +111,9 @@ def ask(config: Config, params: Any, chosen: Options) -> Asked:
     learner = algos.make(config, env)
     how = audit.Options(states=chosen.states, branches=chosen.branches)
     live_key, order_key = jax.random.split(jax.random.key(how.episode_seed))
-    number = audit.episodes(env, learner, params, chosen.states)
-
-    def live(params: Any, key: jax.Array) -> Any:
-        return moments.live(env, learner.act, params, learner.initial_carry(number), key, number)
-
-    rollout = jax.jit(live)(params, live_key)
-    t, b = moments.choose(rollout, chosen.states, np.random.default_rng(how.episode_seed))
-    shape = rollout.action.shape
-    fixed = np.broadcast_to(np.arange(shape[-1]), shape)
-    turns: dict[str, Any] = dict(zip(ORDERS, (fixed, order.at_random(order_key, shape))))
+    rollout, t, b = audit.lived(env, learner, params, how, live_key)
+    found = order.fixed(rollout.view.avail), order.at_random(order_key, rollout.action.shape)
+    turns: dict[str, Any] = dict(zip(ORDERS, found))
     path = Path(chosen.truth or Path(chosen.run) / "truth.npz")
     about = {"states": chosen.states, "branches": chosen.branches, "seed": chosen.seed}
     if not path.exists():

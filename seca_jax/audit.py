@@ -225,6 +225,22 @@ def episodes(env: Any, learner: Any, params: Any, states: int) -> int:
     return int(max(8, min(EPISODES, states, MEMORY // size(1))))
 
 
+def lived(env: Any, learner: Any, params: Any, chosen: Options, key: Any) -> tuple[Any, Any, Any]:
+    """Whole episodes of the policies, and moments of them: (rollout, steps [M], episodes [M])."""
+    import jax
+    import numpy as np
+
+    from seca_jax.experience import moments
+
+    number = episodes(env, learner, params, chosen.states)
+
+    def live(params: Any, key: jax.Array) -> Any:
+        return moments.live(env, learner.act, params, learner.initial_carry(number), key, number)
+
+    rollout = jax.jit(live)(params, key)
+    return rollout, *moments.choose(rollout, chosen.states, np.random.default_rng(chosen.episode_seed))
+
+
 def measure(
     chosen: Options, loaded: tuple, directory: Path, report: Callable[[int, int], None]
 ) -> tuple[dict[str, Any], Parts]:
@@ -247,13 +263,8 @@ def measure(
     opinion = claims.opinion(config, env)
     wanted = orders(chosen, config.algo, opinion.along_path, config.credit.order)
     live_key, order_key = jax.random.split(jax.random.fold_in(jax.random.key(chosen.episode_seed), 1))
-    number = episodes(env, learner, params, chosen.states)
-
-    def live(params: Any, key: jax.Array) -> Any:
-        return moments.live(env, learner.act, params, learner.initial_carry(number), key, number)
-
-    rollout = jax.jit(live)(params, live_key)
-    t, b = moments.choose(rollout, chosen.states, np.random.default_rng(chosen.episode_seed))
+    rollout, t, b = lived(env, learner, params, chosen, live_key)
+    number = rollout.action.shape[1]
     turns = jax.jit(lambda p, r, k: claims.orders(config, opinion, p, r, wanted, k))(
         params, rollout, order_key
     )

@@ -12,7 +12,6 @@ from seca_jax.algos.actor_critic import (
     TrainState,
     assemble,
     collect,
-    credit_meter,
     finish,
     fit_actor,
     fit_critic,
@@ -23,6 +22,7 @@ from seca_jax.algos.actor_critic import (
     under_critic,
 )
 from seca_jax.algos.critic import Critic
+from seca_jax.algos.meter import credit_meter
 from seca_jax.algos.policy import policy_gradient
 from seca_jax.config.schema import Config
 from seca_jax.envs.base import Environment

@@ -11,7 +11,6 @@ from seca_jax.algos.actor_critic import (
     TrainState,
     assemble,
     collect,
-    credit_meter,
     finish,
     fit_actor,
     fit_critic,
@@ -22,6 +21,7 @@ from seca_jax.algos.actor_critic import (
     under_critic,
 )
 from seca_jax.algos.critic import team_critic
+from seca_jax.algos.meter import credit_meter
 from seca_jax.algos.policy import policy_gradient
 from seca_jax.config.schema import Config
 from seca_jax.credit.advantage import coma

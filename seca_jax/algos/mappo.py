@@ -27,7 +27,7 @@ from seca_jax.algos.policy import policy_gradient
 from seca_jax.arrays import alongside, masked_mean
 from seca_jax.config.schema import Config, ValueConfig
 from seca_jax.envs.base import Environment
-from seca_jax.networks.critic import Value
+from seca_jax.networks.critic import Value, numbered
 from seca_jax.types import Learner, View
 
 
@@ -163,16 +163,14 @@ def critic_of(config: Config, env: Environment) -> Critic:
     An agent's view is the state beside its own observation and number, as Yu et al. recommend: it says
     nothing new, but says it from where the agent stands.
     """
-    n = env.num_agents
     if config.value.view == "state":
         return value_critic(config, lambda view, last_action: view.state, env.state_size)
 
     def views(view: View, last_action: jax.Array) -> jax.Array:
-        lead = view.obs.shape[:-1]
-        state = jnp.broadcast_to(view.state[..., None, :], (*lead, env.state_size))
-        return jnp.concatenate([state, view.obs, jnp.broadcast_to(jnp.eye(n), (*lead, n))], axis=-1)
+        state = jnp.broadcast_to(view.state[..., None, :], (*view.obs.shape[:-1], env.state_size))
+        return jnp.concatenate([state, numbered(view.obs)], axis=-1)
 
-    return value_critic(config, views, env.state_size + env.obs_size + n)
+    return value_critic(config, views, env.state_size + env.obs_size + env.num_agents)
 
 
 def make(config: Config, env: Environment) -> Learner:

@@ -17,7 +17,6 @@ from seca_jax.algos.actor_critic import (
     UnderCritic,
     assemble,
     collect,
-    credit_meter,
     finish,
     fit_actor,
     fit_critic,
@@ -28,6 +27,7 @@ from seca_jax.algos.actor_critic import (
     under_critic,
 )
 from seca_jax.algos.critic import team_critic
+from seca_jax.algos.meter import credit_meter
 from seca_jax.algos.policy import policy_gradient, unrolled
 from seca_jax.arrays import masked_mean
 from seca_jax.config.schema import Config, CreditConfig
@@ -147,7 +147,7 @@ def calibrated(config: CreditConfig, state: TrainState, meter: Log) -> tuple[Tra
     Args:
         config: ``weight`` and ``calibrate`` matter.
         state: whose slope goes on.
-        meter: of :func:`credit_meter`, from this batch.
+        meter: of :func:`~seca_jax.algos.meter.credit_meter`, from this batch.
     """
     if not config.calibrate:
         return state, config.weight

@@ -138,6 +138,13 @@ class Dueling(nn.Module):
         return DuelingHead(values=values, advantage=self.hypernetwork(state))
 
 
+def numbered(obs: jax.Array) -> jax.Array:
+    """Each agent's observation and, one-hot, its number: [..., N, O] -> [..., N, O + N]."""
+    num_agents = obs.shape[-2]
+    number = jnp.broadcast_to(jnp.eye(num_agents), (*obs.shape[:-1], num_agents))
+    return jnp.concatenate([obs, number], axis=-1)
+
+
 class AgentView(nn.Module):
     """The state as each agent sees it: two hidden layers over the state, its observation and its number."""
 
@@ -146,11 +153,8 @@ class AgentView(nn.Module):
     @nn.compact
     def __call__(self, state: jax.Array, obs: jax.Array) -> jax.Array:
         """state [..., S], obs [..., N, O] -> [..., N, hidden]."""
-        num_agents = obs.shape[-2]
-        number = jnp.broadcast_to(jnp.eye(num_agents), (*obs.shape[:-1], num_agents))
-        own = jnp.concatenate([obs, number], axis=-1)
         # One dense layer over everything, but what all agents share goes through it once.
-        x = nn.Dense(self.hidden, use_bias=False, name="own")(own)
+        x = nn.Dense(self.hidden, use_bias=False, name="own")(numbered(obs))
         x = x + nn.Dense(self.hidden, name="shared")(state)[..., None, :]
         return nn.relu(nn.Dense(self.hidden, name="second")(nn.relu(x)))
 
@@ -228,8 +232,7 @@ class CounterfactualCritic(nn.Module):
         """
         num_agents = v.shape[-2]
         others = v[..., None, :, :] * (1.0 - jnp.eye(num_agents))[..., None]
-        identity = jnp.broadcast_to(jnp.eye(num_agents), (*obs.shape[:-1], num_agents))
-        own = jnp.concatenate([obs, identity, others.reshape(*v.shape[:-1], -1)], axis=-1)
+        own = jnp.concatenate([numbered(obs), others.reshape(*v.shape[:-1], -1)], axis=-1)
         before = jax.nn.one_hot(last_action, self.num_actions)
         shared = jnp.concatenate([state, before.reshape(*state.shape[:-1], -1)], axis=-1)
         # One dense layer over everything, but what all agents share goes through it once.

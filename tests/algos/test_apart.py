@@ -77,20 +77,17 @@ def test_credit_starts_at_nothing():
     assert np.abs(f.value).max() > 0
 
 
-def multilinear_at(env, key, lead=()):
-    """(a multilinear critic whose parameters are random, and large, at random moments; its policies)."""
+def multilinear_at(env, key):
+    """(a multilinear critic whose parameters are random, and large, at a random moment; policies there)."""
     critic = small(env, kind="multilinear", pairs=4)
     keys = jax.random.split(key, 4)
     params = critic.init(keys[0])
     leaves, tree = jax.tree.flatten(params)
     drawn = jax.random.split(keys[1], len(leaves))
     params = jax.tree.unflatten(tree, [x + jax.random.normal(k, x.shape) for x, k in zip(leaves, drawn)])
-    obs = jax.random.normal(keys[2], (*lead, env.num_agents, env.obs_size))
-    policy = jax.random.dirichlet(keys[3], jnp.ones(env.num_actions), (*lead, env.num_agents))
-    state = (
-        obs[..., 0, : env.state_size] if env.obs_size >= env.state_size else jnp.ones((*lead, env.state_size))
-    )
-    return critic.apply(params, (state, obs)), policy
+    obs = jax.random.normal(keys[2], (env.num_agents, env.obs_size))
+    policy = jax.random.dirichlet(keys[3], jnp.ones(env.num_actions), (env.num_agents,))
+    return critic.apply(params, (jnp.ones(env.state_size), obs)), policy
 
 
 def test_multilinear_credit_is_eq_7_and_has_no_mean():

@@ -11,8 +11,9 @@ from flax import struct
 
 import seca_jax
 from seca_jax.algos import coma_newarchi, seca
-from seca_jax.algos.actor_critic import METERED, UnderCritic, credit_meter
+from seca_jax.algos.actor_critic import UnderCritic
 from seca_jax.algos.critic import Critic
+from seca_jax.algos.meter import METERED, credit_meter
 from seca_jax.algos.seca import MEMORY, Slope, calibrated
 from seca_jax.config.schema import CreditConfig
 

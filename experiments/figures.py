@@ -147,11 +147,13 @@ def _two_passes(map_name: str) -> tuple[Run, ...]:
 
 
 def _credits(map_name: str, *seeds: str) -> tuple[Run, ...]:
-    """With credit and without; the rivals."""
+    """With credit and without; other orders; the rivals."""
     words = (*seeds, "total_steps=300_000", "eval.interval=25_000", "log.interval=25_000")
     kinds = {
         ("SeCA", "seca"): ("algo=seca",),
         ("no credit", "seca-none"): ("algo=seca", "credit.weight=0"),
+        ("order fixed", "seca-fixed"): ("algo=seca", "credit.order=fixed"),
+        ("order random", "seca-random"): ("algo=seca", "credit.order=random"),
         ("COMA-newArchi", "coma_newarchi"): ("algo=coma_newarchi",),
         ("COMA", "coma"): ("algo=coma",),
         ("MAPPO", "mappo"): ("algo=mappo",),

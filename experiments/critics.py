@@ -13,13 +13,13 @@ correlation  of the two, the truth's own noise taken out; of joint credit f(s; u
 cosine       of the policy gradient that D_i alone makes with the true one
 
 with 95 % intervals over episodes. The policy may be a directory that python -m seca_jax.export made.
-On-policy learners only. Options:
+On-policy learners only. A recipe, below, holds keys of ``critic`` and, where it is not SeCA's, ``algo``.
+Options:
 """
 
 import json as documents
 import sys
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,7 +48,7 @@ TERMS = ("value", "q", "coma", "marginal", "joint")
 @dataclass(frozen=True)
 class Options:
     run: str = key("", "directory of a run, or of a policy alone (required)", path=True)
-    seed: int = key(0, "which of its seeds, counted from 0", low=0)
+    seed: str = key("", "which of its seeds, a number; empty: the first")
     fit: int = key(25, "batches that critics are fitted to", low=1)
     passes: int = key(4, "times that every batch is fitted to", low=1)
     states: int = key(256, "moments that they are asked about", low=2)
@@ -115,7 +115,7 @@ def ask(config: Config, params: Any, chosen: Options) -> Asked:
     found = order.fixed(rollout.view.avail), order.at_random(order_key, rollout.action.shape)
     turns: dict[str, Any] = dict(zip(ORDERS, found))
     path = Path(chosen.truth or Path(chosen.run) / "truth.npz")
-    about = {"states": chosen.states, "branches": chosen.branches, "seed": chosen.seed}
+    about = {"states": chosen.states, "branches": chosen.branches, "seed": int(chosen.seed)}
     if not path.exists():
         at = {name: np.asarray(turn)[t, b] for name, turn in turns.items()}
         setting = (env, learner, params, config.gamma)
@@ -196,14 +196,14 @@ def compare(words: list[str]) -> None:
     config, step, params = checkpoint.load_run(chosen.run)
     if not hasattr(params, "actor"):
         raise ConfigError(f"{chosen.run}: {config.algo} has no critic of this kind")
-    if chosen.seed >= config.seeds:
-        raise ConfigError(f"seed={chosen.seed}: the run has seeds 0 to {config.seeds - 1}")
-    params = jax.tree.map(partial(lambda i, x: x[i], chosen.seed), params)
+    seed = audit.seed_of(config, chosen.seed)
+    chosen = replace(chosen, seed=str(seed))
+    params = jax.tree.map(lambda x: x[seed - config.seed], params)
     steps = config.num_envs * config.window
     asked = ask(config, params, chosen)
     size = np.sqrt(np.mean(np.square(asked.true.sequential["random"].mean)))
     print(
-        f"{config.map} after {step:,} steps, seed {chosen.seed}: critics fitted {chosen.passes} times to "
+        f"{config.map} after {step:,} steps, seed {seed}: critics fitted {chosen.passes} times to "
         f"{chosen.fit * steps:,} steps, asked about {chosen.states} moments of {chosen.branches} "
         f"continuations; true credit has a root mean square of {size:.3f}, its noise included\n"
     )
@@ -214,7 +214,7 @@ def compare(words: list[str]) -> None:
         rows.append(bench(config, params, name, chosen, asked))
         print(line(rows[-1]), flush=True)
     if chosen.json:
-        document = {"map": config.map, "algo": config.algo, "step": step, "seed": chosen.seed}
+        document = {"map": config.map, "algo": config.algo, "step": step, "seed": seed}
         document |= {name: getattr(chosen, name) for name in ("fit", "passes", "states", "branches")}
         document |= {"steps": chosen.fit * steps, "recipes": rows}
         Path(chosen.json).write_text(documents.dumps(document, indent=1) + "\n")

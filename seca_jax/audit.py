@@ -57,11 +57,9 @@ def options(words: list[str]) -> Options:
     Raises:
         ConfigError: one line, saying what is wrong and what would be right.
     """
-    chosen: Options = checked_options(runs.named(words), Options)
+    chosen: Options = checked_options(runs.one(words), Options)
     if not chosen.run:
         raise ConfigError("run=<directory> is required: which run to examine; --help lists all keys")
-    if chosen.seed and not chosen.seed.isdigit():
-        raise ConfigError(f"seed={chosen.seed}: must be a seed of the run, or left out for its first")
     if chosen.plot not in ("", "none") and Path(chosen.plot).suffix.lower() not in (".png", ".svg", ".pdf"):
         raise ConfigError(f"plot={chosen.plot}: give a file that ends in .png, .svg or .pdf, or none")
     for name in filter(None, chosen.orders.split(",")):
@@ -94,6 +92,16 @@ def orders(chosen: Options, algo: str, along_path: bool, own: str = "ig-episode"
     return [name for name in wanted if name not in untold]
 
 
+def seed_of(config: Any, given: str) -> int:
+    """The seed of a run that ``given`` names, its first where that is empty; raises ConfigError."""
+    if given and not given.isdigit():
+        raise ConfigError(f"seed={given}: must be a seed of the run, or left out for its first")
+    seed, last = int(given or config.seed), config.seed + config.seeds - 1
+    if not config.seed <= seed <= last:
+        raise ConfigError(f"seed={given}: the run has seeds {config.seed} to {last}")
+    return seed
+
+
 def load(chosen: Options) -> tuple[Any, Any, Any, int, int, Any]:
     """(config, Environment, Learner, seed, step of the checkpoint, the seed's params) of the run.
 
@@ -106,10 +114,7 @@ def load(chosen: Options) -> tuple[Any, Any, Any, int, int, Any]:
     config, _ = compose.load(chosen.run)
     if runs.policy_alone(chosen.run):
         raise ConfigError(f"run={chosen.run}: its policy alone is there; an audit needs the critic, too")
-    seed = int(chosen.seed or config.seed)
-    if not config.seed <= seed < config.seed + config.seeds:
-        last = config.seed + config.seeds - 1
-        raise ConfigError(f"seed={chosen.seed}: the run has seeds {config.seed} to {last}")
+    seed = seed_of(config, chosen.seed)
     devices.configure(chosen.device)
 
     import jax
@@ -334,11 +339,15 @@ def run(chosen: Options) -> None:
     console.width = max(console.width, audit_table.WIDTH)
     console.print(f"{chosen.run}: credit of {config.algo} on {config.map}, seed {seed} after {step:,} steps")
     columns = (TextColumn("battles"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("battles", total=None)
-        document, parts = measure(
-            chosen, loaded, directory, lambda done, total: bar.update(task, completed=done, total=total)
-        )
+    try:
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task("battles", total=None)
+            document, parts = measure(
+                chosen, loaded, directory, lambda done, total: bar.update(task, completed=done, total=total)
+            )
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where it was", file=sys.stderr)
+        raise
     console.print(
         f"{document['states']} moments of {document['episodes']} episodes, {document['branches']} branches "
         f"each: {document['battles']:,} battles, {document['steps']:,} steps. The time limit ended "

@@ -58,7 +58,7 @@ def options(words: list[str]) -> Options:
     Raises:
         ConfigError: one line, saying what is wrong and what would be right.
     """
-    chosen: Options = checked_options(runs.named(words), Options)
+    chosen: Options = checked_options(runs.one(words), Options)
     if not chosen.run:
         raise ConfigError("run=<directory> is required: which run to evaluate; --help lists all keys")
     for name, suffixes in SUFFIXES.items():

@@ -39,7 +39,7 @@ def options(words: list[str]) -> Options:
     Raises:
         ConfigError: one line, saying what is wrong and what would be right.
     """
-    chosen: Options = checked_options(runs.named(words), Options)
+    chosen: Options = checked_options(runs.one(words), Options)
     if not chosen.run:
         raise ConfigError("run=<directory> is required: whose policy to export; --help lists all keys")
     if chosen.step not in ("", "best") and not chosen.step.isdigit():

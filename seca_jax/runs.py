@@ -266,6 +266,15 @@ def named(words: list[str]) -> list[str]:
     return [f"run={word}" if bare(word) else word for word in words]
 
 
+def one(words: list[str]) -> list[str]:
+    """:func:`named` for a command that takes one run; raises ConfigError where bare words name several."""
+    found = named(words)
+    places = [word.removeprefix("run=") for word in found if word.startswith("run=")]
+    if len(places) > 1 and found != words:
+        raise ConfigError(f"one run at a time, not {' and '.join(places)}")
+    return found
+
+
 def output(given: str, run: str, name: str) -> Path | None:
     """Where an output goes, None for ``none``; raises ConfigError where it cannot be written."""
     return None if given == "none" else writable(given, run, name)

@@ -20,7 +20,7 @@ from seca_jax import algos, envs, runs
 from seca_jax.config import commands, compose
 from seca_jax.config.check import ConfigError, check
 from seca_jax.config.keys import get, replace
-from seca_jax.config.learners import unread
+from seca_jax.config.learners import idle, unread
 from seca_jax.config.schema import Config, keys, mesh_of, traced
 from seca_jax.config.words import expand, parse, repeated
 
@@ -232,6 +232,9 @@ def main(argv: list[str] | None = None) -> int:
             if all(unread(name, job.config.algo) for job in jobs):
                 learners = ", ".join(sorted({job.config.algo for job in jobs}))
                 print(f"warning: {name} changes nothing under algo={learners}", file=sys.stderr)
+            elif all(idle(name, job.config) for job in jobs):
+                kinds = ", ".join(sorted({job.config.critic.kind for job in jobs}))
+                print(f"warning: {name} changes nothing under critic.kind={kinds}", file=sys.stderr)
         return train(jobs, argv)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -74,7 +74,7 @@ def test_the_truth_is_the_games(run):
     assert document["truth_rms"] == sizes["sequential", "ig-episode"]
 
 
-def test_an_interrupted_audit_goes_on(run, monkeypatch):
+def test_an_interrupted_audit_goes_on(run, monkeypatch, capsys):
     monkeypatch.setitem(branching.SLOTS, "cpu", 64)
     monkeypatch.setattr(branching, "ROUNDS", 4)
     whole = audited(run)
@@ -89,6 +89,7 @@ def test_an_interrupted_audit_goes_on(run, monkeypatch):
 
     monkeypatch.setattr(branching, "play_parts", limited)
     assert audit.main([str(run), "states=30", "branches=40"]) == 130
+    assert "the same command goes on where it was" in capsys.readouterr().err
     assert len(list((run / "audit.parts").glob("*.npz"))) == 3
     played.clear()
     played.append(-1)  # one part less than before, and it starts behind the others
@@ -138,6 +139,11 @@ def test_bad_input_is_told_in_one_line(run, capsys, words, message):
     assert audit.main([str(run), words]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+def test_one_run_is_audited_at_a_time(run, tmp_path, capsys):
+    assert audit.main([str(run), str(tmp_path)]) == 2
+    assert f"one run at a time, not {run} and {tmp_path}" in capsys.readouterr().err
 
 
 def test_no_contributions_without_a_critic_of_the_state(tmp_path, capsys):

@@ -109,6 +109,8 @@ def test_a_key_that_changes_nothing_is_worth_a_warning(monkeypatch, capsys):
     monkeypatch.setattr(train, "train", lambda config, argv: 0)
     assert train.main(["algo=vdn", "credit.order=fixed", "q.lr=1e-3", "out=nowhere"]) == 0
     assert capsys.readouterr().err == "warning: credit.order changes nothing under algo=vdn\n"
+    assert train.main(["critic.kind=joint", "critic.pairs=4", "critic.mixing=8", "out=nowhere"]) == 0
+    assert capsys.readouterr().err == "warning: critic.pairs changes nothing under critic.kind=joint\n"
 
 
 def test_help_shows_the_defaults_of_the_learner_asked_about(capsys):

@@ -20,7 +20,7 @@ def limits(field: Field) -> str:
     """The values that a number may have, in words; empty where there is no limit."""
     low, above, high = (field.metadata[name] for name in ("low", "above", "high"))
     if high is not None:
-        return f"{low} to {high}"
+        return f"at most {high}" if low is None else f"{low} to {high}"
     if above is not None:
         return f"above {above}"
     return "" if low is None else f"at least {low}"

@@ -116,8 +116,11 @@ _IDLE = {
 }
 
 
+def idle_for(name: str, algo: str, kind: str) -> bool:
+    """:func:`idle` where no configuration is at hand; ``kind`` is its ``critic.kind``."""
+    return unread(name, algo) or (name in _IDLE.get(kind, ()) and not unread("critic.kind", algo))
+
+
 def idle(name: str, config: Config) -> bool:
     """Whether a run of ``config`` never looks at the key ``name``: its learner, or its kind of critic."""
-    if unread(name, config.algo):
-        return True
-    return name in _IDLE[config.critic.kind] and not unread("critic.kind", config.algo)
+    return idle_for(name, config.algo, config.critic.kind)

@@ -48,11 +48,14 @@ def _number(value: float | None, digits: int = 2) -> str:
 
 def _with_interval(row: dict[str, Any], name: str, digits: int = 2) -> str:
     value, ends = _number(row[name], digits), row[f"{name}_ci"]
-    return f"{value} ({_number(ends[0], digits)}, {_number(ends[1], digits)})" if ends else value
+    return f"{value} ({_number(ends[0], digits)} to {_number(ends[1], digits)})" if ends else value
 
 
 LEGEND = """\
-slope E[true A] / E[A^2]: 1 right on average, 0 noise; correlation with the truth, cleared of the truth's own
-noise; explained: share of the truth's mean square; signal to noise: of a training batch's gradient, length of
-the mean over standard deviation. 95 % intervals over episodes."""
+rms: root mean square of what the critic claims, A, and of the truth, its noise included; slope E[true
+A] / E[A^2]: 1 right on average, 0 noise; correlation with the truth, cleared of the truth's own noise,
+so that a rough one may pass 1; explained: share of the truth's mean square, below 0 where the claims'
+errors are larger than the truth; bias: mean of the claims less the truth's; signal to noise: of a
+training batch's gradient, length of the mean over standard deviation. 95 % intervals over episodes;
+none where the truth's noise leaves too little to divide by."""
 WIDTH = 104  # columns of the tables; a narrower terminal wraps them

@@ -12,8 +12,11 @@ from seca_jax.show.page import audit
 KNOWN = {"rms": 0.06, "truth_rms": 0.25, "slope": 0.1, "correlation": 0.02, "explained": -0.04, "bias": 0.0}
 
 
+COSINE = {"gradient_cosine": 0.5, "gradient_cosine_ci": [-0.1, 0.9]}
+
+
 def judged(**about):
-    return {**about, **KNOWN, "slope_ci": [-0.44, 0.65], "correlation_ci": None, "gradient_cosine": 0.5}
+    return {**about, **KNOWN, "slope_ci": [-0.44, 0.65], "correlation_ci": None} | COSINE
 
 
 def document(step=300):
@@ -45,7 +48,8 @@ def run_dir(tmp_path):
 def test_table_and_words(run_dir):
     found = audit.read(run_dir, 300)
     assert "256 moments of seed 0, 512 continuations" in found.summary and "0.25" in found.summary
-    assert found.rows.rows[0] == ("sequential prob", "0.060", "0.250", "0.10 (-0.44 to 0.65)", "0.02", "0.50")
+    first = ("sequential prob", "0.060", "0.250", "0.10 (-0.44 to 0.65)", "0.02", "0.50 (-0.10 to 0.90)")
+    assert found.rows.rows[0] == first
     assert found.rows.rows[1][0] == "coma with the TD residual" and found.rows.rows[1][3] == ""
     assert [picture.title for picture in found.pictures] == [audit.PICTURE]
 

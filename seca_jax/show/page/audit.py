@@ -53,6 +53,7 @@ def summary(document: dict[str, Any]) -> str:
 def table(document: dict[str, Any]) -> Table:
     """Claims against truth, a row for every advantage."""
     rows = []
+    gradients = "gradient_cosine" in document["rows"][0]  # value-based learners have none
     for row in document["rows"]:
         name = " ".join(filter(None, (row["advantage"], row["order"])))
         rows.append(
@@ -62,11 +63,11 @@ def table(document: dict[str, Any]) -> Table:
                 _number(row["truth_rms"], 3),
                 _with_interval(row, "slope"),
                 _with_interval(row, "correlation"),
-                _number(row.get("gradient_cosine")),
+                *([_with_interval(row, "gradient_cosine")] if gradients else []),
             )
         )
     names = ("advantage", "r.m.s.", "true r.m.s.", "slope", "correlation", "cosine of gradients")
-    return Table(names, rows, numbers=(1, 2, 5))
+    return Table(names if gradients else names[:-1], rows, numbers=(1, 2))
 
 
 def _number(value: float | None, digits: int = 2) -> str:

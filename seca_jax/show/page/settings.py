@@ -54,9 +54,9 @@ def shown(value: Any) -> str:
 
 
 def reads(run: "Run", name: str) -> bool:
-    """Whether the run has the key and its learner looks at it."""
-    known = run.config["algo"] in learners.names()
-    return name in run.config and not (known and learners.unread(name, run.config["algo"]))
+    """Whether the run has the key and its learner and kind of critic look at it."""
+    algo, kind = run.config["algo"], run.config.get("critic.kind", "")
+    return name in run.config and not (algo in learners.names() and learners.idle_for(name, algo, kind))
 
 
 def changed(run: "Run") -> Table:

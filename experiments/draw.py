@@ -33,6 +33,7 @@ RESULTS = Path(__file__).parent / "results"
 MEASURED = ("test/win_rate", "test/return", "test/length")
 # One budget asked of all runs of a map: they can be compared
 COMPARED = ("figure2", "figure4", "figure5", "start", "credit", "two_passes", "longer", "crowd", "learners")
+LOW = 0.3  # of win rates: a panel where none is higher ends there
 Found = list[tuple[Panel, dict[str, summary.Curves]]]  # panels with their curves by label
 
 
@@ -134,9 +135,13 @@ def curve(label: str, own: summary.Curves) -> charts.Curve:
     return charts.Curve(label, own.steps, summary.quartiles(own))
 
 
-def limits(panel: Panel) -> tuple[float, float] | None:
+def limits(panel: Panel, curves: dict[str, summary.Curves]) -> tuple[float, float] | None:
     """Of a panel's vertical axis; None: what its curves need."""
-    return learning.SHARE if "win rate" in panel.axis else None
+    if "win rate" not in panel.axis:
+        return None
+    highest = max((float(summary.quartiles(own)[2].max()) for own in curves.values()), default=1.0)
+    # All of the axis, so that panels can be compared, unless hardly anything is won
+    return tuple(end * LOW for end in learning.SHARE) if 0 < highest <= LOW else learning.SHARE
 
 
 def draw(path: Path, panels: Found, look_of: dict[str, dict[str, int]], title: str) -> None:
@@ -152,7 +157,7 @@ def draw(path: Path, panels: Found, look_of: dict[str, dict[str, int]], title: s
         charts.paint(
             axes,
             [curve(textwrap.fill(run.label, 30), curves[run.label]) for run in own],
-            limits=limits(panel),
+            limits=limits(panel, curves),
             looks=[look_of[panel.title][run.name] for run in own],
             dots=False,
         )

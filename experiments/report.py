@@ -55,7 +55,7 @@ def panel_chart(panel: Panel, found: dict[str, summary.Curves], look_of: dict[st
     return svg.chart(
         f"{panel.title}: {panel.axis}",
         [draw.curve(run.label, found[run.label]) for run in own],
-        limits=draw.limits(panel),
+        limits=draw.limits(panel, found),
         looks=[look_of[run.name] for run in own],
     )
 

@@ -9,6 +9,7 @@ from seca_jax.show import style
 
 LOG_FROM = 20.0  # ratio of largest to smallest value from which the vertical axis may be logarithmic
 LONGER = 4.0  # ratio of longest to shortest curve from which the steps are: else the short are a strip
+CROWDED = 4  # more curves than these have fainter bands
 DOTTED = 30  # curves of fewer points show them
 
 
@@ -51,15 +52,17 @@ def paint(
     uneven = max(last) > LONGER * min(last) > 0
     if uneven:
         shown = [(after_start(curve), *look) for curve, *look in shown]
+    faint = 0.2 if len(shown) <= CROWDED else 0.1
     for curve, colour, _ in shown:
         if (curve.band[0] != curve.band[2]).any():
             around = np.concatenate([curve.steps, curve.steps[::-1]])
             band = np.concatenate([curve.band[2], curve.band[0][::-1]])
-            axes.fill(around, band, facecolor=colour, alpha=0.2, linewidth=0, clip_on=False)
-    for curve, colour, dash in shown:
+            axes.fill(around, band, facecolor=colour, alpha=faint, linewidth=0, clip_on=False)
+    for i, (curve, colour, dash) in enumerate(shown):
         (line,) = axes.plot(
             curve.steps, curve.band[1], color=colour, linewidth=1.6, label=curve.label, clip_on=False
         )
+        line.set_zorder(3 - i / len(shown))  # the first, which the others are compared with, on top
         if dash:
             line.set_dashes(dash)
         if dots and len(curve.steps) < DOTTED:

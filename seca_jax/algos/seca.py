@@ -78,8 +78,8 @@ def update(parts: Parts, state: TrainState) -> tuple[TrainState, Log]:
     objective = partial(policy_gradient, config.actor)
     state, actor_log = fit_actor(parts, state, samples, objective, rates, keys.actor)
 
-    order_log = {"order_moved": moved(ordered, rollout.mask)}
-    return finish(state, stream, keys.next, rollout, critic_log, order_log, meter_log, credit_log, actor_log)
+    own_log = {"order_moved": moved(ordered, rollout.mask), "credit_weight": jnp.asarray(share, jnp.float32)}
+    return finish(state, stream, keys.next, rollout, critic_log, own_log, meter_log, credit_log, actor_log)
 
 
 def order_of(config: CreditConfig, batch: UnderCritic) -> jax.Array:

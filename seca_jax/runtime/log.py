@@ -130,6 +130,7 @@ class Terminal:
                 ("return", "test/return"),
                 ("train win", "train/win_rate"),
                 ("entropy", "train/entropy"),
+                ("credit slope", "train/credit_slope"),
                 ("critic loss", "train/critic_loss"),
                 ("steps/s", "perf/steps_per_s"),
             ]

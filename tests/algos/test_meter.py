@@ -135,6 +135,9 @@ def test_calibrated_credit_trains(tmp_path):
     plain = seca_jax.train(tiny, credit={"calibrate": False})
     whole = seca_jax.train(tiny, credit={"calibrate": True}, out=tmp_path / "whole")
     assert not np.array_equal(plain.metrics["train/entropy"], whole.metrics["train/entropy"], equal_nan=True)
+    assert (plain.metrics["train/credit_weight"][:, 1:] == 1).all()
+    counted = whole.metrics["train/credit_weight"][:, 1:]
+    assert ((counted >= 0) & (counted <= 1)).all() and len(np.unique(counted)) > 2
     part = seca_jax.train(
         tiny, credit={"calibrate": True}, out=tmp_path / "run", callback=lambda step, _: step >= 40
     )

@@ -73,6 +73,13 @@ def test_without_a_terminal_there_is_one_plain_line_per_evaluation(stubbed, tmp_
     assert all("test win" in text and "\x1b" not in text for text in lines[2:-1])
 
 
+def test_a_line_says_how_right_credit_is(capsys):
+    log.Terminal(1000, progress=False).numbers(
+        [line(500, **{"test/win_rate": 0.5, "train/credit_slope": 0.62})]
+    )
+    assert "test win 0.5" in (shown := capsys.readouterr().out) and "credit slope 0.62" in shown
+
+
 def test_the_bar_shows_speed_and_numbers(monkeypatch, capsys):
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
     monkeypatch.setenv("COLUMNS", "160")

@@ -147,7 +147,7 @@ def _two_passes(map_name: str) -> tuple[Run, ...]:
 
 
 def _credits(map_name: str, *seeds: str) -> tuple[Run, ...]:
-    """With credit and without; other orders; the rivals."""
+    """With credit and without; other orders; the rivals; the critics that were the default before."""
     words = (*seeds, "total_steps=300_000", "eval.interval=25_000", "log.interval=25_000")
     kinds = {
         ("SeCA", "seca"): ("algo=seca",),
@@ -158,6 +158,7 @@ def _credits(map_name: str, *seeds: str) -> tuple[Run, ...]:
         ("COMA", "coma"): ("algo=coma",),
         ("MAPPO", "mappo"): ("algo=mappo",),
         ("SeCA, V of the state", "seca-dueling"): ("algo=seca", *DUELING),
+        ("paper's critic", "seca-joint"): JOINT,
     }
     return _variants(map_name, kinds, words)
 

@@ -141,7 +141,8 @@ def limits(panel: Panel, curves: dict[str, summary.Curves]) -> tuple[float, floa
         return None
     highest = max((float(summary.quartiles(own)[2].max()) for own in curves.values()), default=1.0)
     # All of the axis, so that panels can be compared, unless hardly anything is won
-    return tuple(end * LOW for end in learning.SHARE) if 0 < highest <= LOW else learning.SHARE
+    low, high = learning.SHARE
+    return (low * LOW, high * LOW) if 0 < highest <= LOW else (low, high)
 
 
 def draw(path: Path, panels: Found, look_of: dict[str, dict[str, int]], title: str) -> None:

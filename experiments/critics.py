@@ -115,7 +115,7 @@ def ask(config: Config, params: Any, chosen: Options) -> Asked:
     found = order.fixed(rollout.view.avail), order.at_random(order_key, rollout.action.shape)
     turns: dict[str, Any] = dict(zip(ORDERS, found))
     path = Path(chosen.truth or Path(chosen.run) / "truth.npz")
-    about = {"states": chosen.states, "branches": chosen.branches, "seed": int(chosen.seed)}
+    about = {"states": chosen.states, "branches": chosen.branches, "seed": audit.seed_of(config, chosen.seed)}
     if not path.exists():
         at = {name: np.asarray(turn)[t, b] for name, turn in turns.items()}
         setting = (env, learner, params, config.gamma)
@@ -197,7 +197,6 @@ def compare(words: list[str]) -> None:
     if not hasattr(params, "actor"):
         raise ConfigError(f"{chosen.run}: {config.algo} has no critic of this kind")
     seed = audit.seed_of(config, chosen.seed)
-    chosen = replace(chosen, seed=str(seed))
     params = jax.tree.map(lambda x: x[seed - config.seed], params)
     steps = config.num_envs * config.window
     asked = ask(config, params, chosen)

@@ -1,7 +1,5 @@
 """What every learner owes the runner, whatever it learns: one suite over all that ``algo=`` accepts."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,15 +28,8 @@ def config_of(algo, **values):
     return config
 
 
-# Learners of every family are held against a single seed's program by default, the others under -m slow
-ALONE = ("seca", "mappo", "qmix", "pqn_vdn")
-
-
 class Trained:
-    """Two seeds of a learner, as the runner trains them: side by side.
-
-    Their state after each of four updates, leaves [2, ...], their metrics, and how often it was traced.
-    """
+    """A learner, its state after each of four updates, their metrics, and how often it was traced."""
 
     def __init__(self, algo):
         self.config = config_of(algo, **TINY)
@@ -50,8 +41,8 @@ class Trained:
             self.traces += 1
             return self.learner.train_step(state)
 
-        self.step = jax.jit(jax.vmap(step))
-        state = jax.jit(jax.vmap(self.learner.init))(jax.random.split(jax.random.key(5), 2))
+        self.step = jax.jit(step)
+        state = jax.jit(self.learner.init)(jax.random.key(5))
         # As the runner does: a weakly typed zero would make the second call trace again.
         state = jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype), state)
         self.states, self.logs = [state], []
@@ -67,10 +58,6 @@ def trained(request):
     jax.clear_caches()  # of one learner at a time
 
 
-def of_seed(seed, tree):
-    return jax.tree.map(lambda x: x[seed], tree)
-
-
 def same(a, b):
     a, b = checkpoint.to_leaves(a), checkpoint.to_leaves(b)
     assert a.keys() == b.keys()
@@ -80,23 +67,21 @@ def same(a, b):
 
 def test_counts_real_steps_and_updates(trained):
     first, last = trained.states[0], trained.states[-1]
-    assert not first.steps.any() and not first.updates.any()
-    assert last.updates.tolist() == [4, 4]
-    assert last.steps.tolist() == sum(m["sum/steps"] for m in trained.logs).tolist()
-    assert (last.steps > 0).all()
+    assert int(first.steps) == int(first.updates) == 0
+    assert int(last.updates) == 4
+    assert int(last.steps) == sum(int(m["sum/steps"]) for m in trained.logs) > 0
 
 
 def test_metrics_are_finite_scalars_of_one_form(trained):
     for metrics in trained.logs:
         assert metrics.keys() == trained.logs[0].keys() >= TOTALS | {"finite"}
-        assert all(x.shape == (2,) and x.dtype == jnp.float32 for x in metrics.values())
-        assert all(np.isfinite(x).all() for x in metrics.values()) and (metrics["finite"] == 1.0).all()
+        assert all(x.shape == () and x.dtype == jnp.float32 for x in metrics.values())
+        assert all(np.isfinite(x) for x in metrics.values()) and metrics["finite"] == 1.0
 
 
 def test_learns_something(trained):
-    for seed in (0, 1):
-        leaves = [jax.tree.leaves(of_seed(seed, s.params)) for s in (trained.states[0], trained.states[-1])]
-        assert any(not np.array_equal(a, b) for a, b in zip(*leaves))
+    leaves = [jax.tree.leaves(s.params) for s in (trained.states[0], trained.states[-1])]
+    assert any(not np.array_equal(a, b) for a, b in zip(*leaves))
 
 
 def test_state_is_full_and_keeps_its_form(trained):
@@ -117,8 +102,7 @@ def test_initialising_needs_no_lapack(trained):
 
 def test_saved_and_restored_it_goes_on_exactly(trained):
     leaves = checkpoint.to_leaves(trained.states[2])
-    keys = jax.random.split(jax.random.key(0), 2)
-    abstract = jax.eval_shape(jax.vmap(trained.learner.init), keys)
+    abstract = jax.eval_shape(trained.learner.init, jax.random.key(0))
     state, metrics = trained.step(checkpoint.from_leaves(leaves, abstract))
     same(state, trained.states[3])
     same(metrics, trained.logs[2])
@@ -131,7 +115,7 @@ def test_acts_within_what_is_available(trained, greedy):
     only = jax.random.randint(jax.random.key(2), (count, env.num_agents), 0, env.num_actions)
     avail = jax.nn.one_hot(only, env.num_actions) > 0
     act = jax.jit(learner.act, static_argnums=5)
-    params, carry = of_seed(0, trained.states[-1].params), learner.initial_carry(count)
+    params, carry = trained.states[-1].params, learner.initial_carry(count)
     action, after = act(params, carry, obs, avail, jax.random.key(3), greedy)
     np.testing.assert_array_equal(action, only)
     assert action.dtype == jnp.int32
@@ -146,40 +130,23 @@ def test_acts_within_what_is_available(trained, greedy):
     assert np.array_equal(one, two) or not greedy
 
 
-def alike(a, b):
-    """Equal up to rounding: products are summed in another order, or in another lane."""
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5), a, b)
-
-
-def test_a_seed_does_not_depend_on_its_neighbour(trained):
-    state = jax.tree.map(lambda x: jnp.stack([x[0], x[0]]), trained.states[0])
-    for log in trained.logs[:2]:
-        state, metrics = trained.step(state)
-        alike(of_seed(0, metrics), of_seed(0, log))
-        alike(of_seed(1, metrics), of_seed(0, log))
-    alike(of_seed(0, state.params), of_seed(0, trained.states[2].params))
-    alike(of_seed(1, state.params), of_seed(0, trained.states[2].params))
-
-
 def test_seeds_side_by_side_are_the_seeds_alone(trained):
-    if trained.config.algo not in ALONE:
-        pytest.skip("its program for one seed alone is compiled under -m slow")
-    compare_alone(trained)
-
-
-@pytest.mark.slow
-def test_every_learners_seeds_side_by_side_are_the_seeds_alone(trained):
-    compare_alone(trained)
-
-
-def compare_alone(trained):
-    step = jax.jit(trained.learner.train_step)
-    for seed in (0, 1):
-        state = of_seed(seed, trained.states[0])
+    both = jax.jit(jax.vmap(trained.learner.init))(jax.random.split(jax.random.key(9), 2))
+    alone = [jax.tree.map(lambda x, i=i: x[i], both) for i in range(2)]
+    step = jax.jit(jax.vmap(trained.learner.train_step))
+    for _ in range(2):
+        both, metrics = step(both)
+    for i, state in enumerate(alone):
         for _ in range(2):
-            state, own = step(state)
-        alike(of_seed(seed, trained.logs[1]), own)
-        alike(of_seed(seed, trained.states[2].params), state.params)
+            state, own = trained.step(state)
+        for name, value in own.items():
+            np.testing.assert_allclose(metrics[name][i], value, rtol=1e-3, atol=1e-5, err_msg=name)
+        # Products are summed in another order: equal up to rounding.
+        jax.tree.map(
+            lambda x, y, i=i: np.testing.assert_allclose(x[i], y, rtol=1e-3, atol=1e-5),
+            both.params,
+            state.params,
+        )
 
 
 @pytest.mark.parametrize("preset", compose.presets())

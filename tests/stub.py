@@ -3,6 +3,7 @@
 ``python tests/stub.py key=value ...`` is the training command line with both in place.
 """
 
+import os
 import sys
 from typing import Any
 
@@ -15,6 +16,12 @@ from seca_jax.envs.base import Environment
 from seca_jax.types import Carry, Learner, Outcome, View
 
 LENGTH = 3  # steps of every episode
+
+
+def with_devices(count: int) -> dict[str, str]:
+    """The environment of a process that takes the CPU for so many devices."""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}"
+    return {**os.environ, "XLA_FLAGS": flags.strip()}
 
 
 def make_env(config: Config) -> Environment:

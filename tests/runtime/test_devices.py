@@ -28,8 +28,7 @@ def run_with(environment, *words, module=None):
 
 
 def test_no_more_devices_are_named_than_used(tmp_path):
-    environment = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
-    done = run_with(environment, *SMALL, "seeds=1", f"out={tmp_path / 'run'}")
+    done = run_with(stub.with_devices(4), *SMALL, "seeds=1", f"out={tmp_path / 'run'}")
     assert done.returncode == 0 and "1 seed, 1 x cpu" in done.stdout, done.stderr
     stored = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
     assert stored["provenance"]["device"] == "1 x cpu"

@@ -233,7 +233,7 @@ def test_seeds_are_spread_over_devices_and_agree(tmp_path, metrics, seeds):
     numbers = []
     for devices in (1, 2):
         run = tmp_path / str(devices)
-        environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+        environment = stub.with_devices(devices)
         words = command("total_steps=400", f"seeds={seeds}", f"out={run}")
         done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
@@ -267,7 +267,7 @@ COLLECTIVES = """
 def test_devices_never_wait_for_each_other():
     """Nothing is exchanged between them, even where the seeds do not divide evenly."""
     script = textwrap.dedent(COLLECTIVES.format(here=os.path.dirname(stub.__file__)))
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    environment = stub.with_devices(2)
     done = subprocess.run(
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=120
     )

@@ -112,6 +112,7 @@ MEASURE = """
 )
 def test_the_prediction_is_what_xla_reserves(words, monkeypatch):
     monkeypatch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS", raising=False)
+    monkeypatch.delenv("XLA_FLAGS")
     code = "\n".join(line.removeprefix("    ") for line in MEASURE.splitlines())
     done = subprocess.run(
         [sys.executable, "-c", code, *words.split()], capture_output=True, text=True, timeout=900

@@ -39,7 +39,7 @@ TRAIN = """
 
 
 def in_process(code, *words, devices=8):
-    environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    environment = stub.with_devices(devices)
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(TRAIN) + textwrap.dedent(code), *words],
         env=environment,
@@ -168,7 +168,7 @@ def test_a_run_goes_on_with_another_mesh(tmp_path):
     """The start says which mesh there is; what is resumed elsewhere is the same run."""
 
     def train(devices, *words):
-        environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+        environment = stub.with_devices(devices)
         command = [sys.executable, stub.__file__, *words, "wandb.mode=disabled"]
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 

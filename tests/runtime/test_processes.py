@@ -32,7 +32,7 @@ def free_port():
 
 def start(command, *, processes=2, devices=1, own=()):
     """The processes, which find each other at the end of their words; ``own`` words of each."""
-    environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    environment = stub.with_devices(devices)
     port = free_port()
     return [
         subprocess.Popen(

@@ -68,6 +68,12 @@ def _question(number: str, question: str) -> Panel:
     return _battle(own.map, runs, f"round {number}, {own.map}: {question}")
 
 
+def _questions(*rounds: str) -> tuple[Panel, ...]:
+    return tuple(
+        _question(number, question) for number in rounds for question in search.ROUNDS[number].questions
+    )
+
+
 LABELS = {
     "seca": "SeCA",
     "coma_newarchi": "COMA-newArchi",
@@ -267,9 +273,8 @@ FIGURES: dict[str, tuple[Panel, ...]] = {
         _battle("3s5z_vs_3s6z", _starts("3s5z_vs_3s6z", "total_steps=500_000", "eval.interval=50_000")),
         _battle("MMM2", _starts("MMM2", "total_steps=100_000", *TINY_WORDS)),
     ),
-    "search": tuple(
-        _question(number, question) for number, own in search.ROUNDS.items() for question in own.questions
-    ),
+    "search": _questions("1", "2", "3", "4", "5", "6"),
+    "budget": _questions("7", "8"),
 }
 
 PARTICLE_TASKS = ("predator_prey", "cooperative_navigation")

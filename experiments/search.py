@@ -41,6 +41,25 @@ DEFAULTS_THEN: dict[str, str] = {"actor.lr": "3e-3", "q.lr": "5e-4"}  # the sche
 VALUE_BASED: tuple[Words, ...] = ((), ("q.lr=1e-3",), ("q.lr=1e-3", "q.updates=2"), ("q.target_interval=64",))
 
 
+# Rounds 7 and 8: all thirteen, the same again from today's defaults: the learning rate, passes of what acts,
+# and passes of what judges or how long it stands still.
+PASSES: Words = ("actor.epochs=2",)
+TODAY: dict[str, tuple[Words, ...]] = {
+    **dict.fromkeys(
+        ("seca", "coma_newarchi", "coma"), ((), ("actor.lr=1e-3",), PASSES, ("critic.updates=8",))
+    ),
+    **dict.fromkeys(("mappo", "ippo"), ((), ("actor.lr=1e-3",), PASSES, ("critic.updates=4",))),
+    "lica": ((), ("actor.lr=3e-3",), ("actor.epochs=4",), ("critic.updates=4",)),
+    "sqddpg": ((), ("actor.lr=1e-3",), ("actor.epochs=4",), ("critic.updates=8",)),
+    "pqn_vdn": ((), ("q.lr=5e-4",), PASSES, ("actor.epochs=8",)),
+    **dict.fromkeys(
+        ("qmix", "vdn", "qplex", "qpd"), ((), ("q.lr=5e-4",), ("q.updates=4",), ("q.target_interval=64",))
+    ),
+    "qtran": ((), ("q.lr=1e-3",), ("q.updates=4",), ("q.target_interval=64",)),
+}
+BUDGET_MAPS = ("2s3z", "3m")
+
+
 def _from(algo: str, changes: tuple[Words, ...]) -> tuple[Words, ...]:
     return tuple((f"algo={algo}", *words) for words in changes)
 
@@ -145,6 +164,15 @@ ROUNDS: dict[str, Round] = {
         | {algo: _from(algo, VALUE_BASED) for algo in ("qmix", "vdn", "qtran")},
         start=DEFAULTS_THEN,
     ),
+    **{
+        str(7 + i): Round(
+            map_name,
+            ("seeds=2", "total_steps=200_000", "eval.interval=25_000", "log.interval=25_000"),
+            {algo: _from(algo, changes) for algo, changes in TODAY.items()},
+            start={},
+        )
+        for i, map_name in enumerate(BUDGET_MAPS)
+    },
 }
 
 

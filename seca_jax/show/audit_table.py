@@ -54,8 +54,8 @@ def _with_interval(row: dict[str, Any], name: str, digits: int = 2) -> str:
 LEGEND = """\
 rms: root mean square of what the critic claims, A, and of the truth; slope E[true A] / E[A^2]: 1 right
 on average, 0 noise; correlation with the truth, which like the truth's size is cleared of the truth's
-own noise, so that a rough one may pass 1; explained: share of the truth's mean square, below 0 where the claims'
-errors are larger than the truth; bias: mean of the claims less the truth's; signal to noise: of a
-training batch's gradient, length of the mean over standard deviation. 95 % intervals over episodes;
+own noise, so that a rough one may pass 1; explained: share of the truth's mean square, below 0 where
+the claims' errors are larger than the truth; bias: mean of the claims less the truth's; signal to noise:
+of a training batch's gradient, length of the mean over standard deviation. 95 % intervals over episodes;
 none where the truth's noise leaves too little to divide by."""
 WIDTH = 104  # columns of the tables; a narrower terminal wraps them

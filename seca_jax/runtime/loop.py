@@ -104,6 +104,10 @@ class Saves(Protocol):
         """Starts saving; false where that failed."""
         ...
 
+    def wait(self) -> bool:
+        """Waits until the last save is on disk; false where it failed."""
+        ...
+
     def due(self) -> bool:
         """Whether it is time to save again."""
         ...
@@ -328,6 +332,9 @@ def run(
                     # The first process decides, and all of them have to hand over what they hold
                     held = snapshot() if processes.count() > 1 else None
                     best.offer(step, tested, snapshot if held is None else lambda held=held: held)
+            # Training goes on while a checkpoint is written, but no further than a line: a kill then costs no
+            # more of what has been logged than there is between two checkpoints
+            saver.wait()
             # A seed that had its steps before the last line has nothing to add but the final evaluation
             halt = log(numbers, (totals.updates > 0) | ends)
             if evaluates:

@@ -136,6 +136,10 @@ class Unsaved:
         """Does nothing."""
         return True
 
+    def wait(self) -> bool:
+        """There is nothing to wait for."""
+        return True
+
     def due(self) -> bool:
         """Never."""
         return False

@@ -91,6 +91,11 @@ class Savers:
         saved = [m.equipment.saver.save(step, m.own(tree)) for m in self._members]
         return all(saved)
 
+    def wait(self) -> bool:
+        """Waits until the last saves are on disk; false where one of them failed."""
+        waited = [m.equipment.saver.wait() for m in self._members]
+        return all(waited)
+
     def due(self) -> bool:
         """Whether a checkpoint of any is due."""
         return any(m.equipment.saver.due() for m in self._members)

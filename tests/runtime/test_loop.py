@@ -18,7 +18,7 @@ import yaml
 from seca_jax import runs, train
 from seca_jax.config.keys import replace
 from seca_jax.config.schema import Config
-from seca_jax.runtime import checkpoint, loop
+from seca_jax.runtime import checkpoint, loop, saving
 from seca_jax.runtime import program as programs
 
 SMALL = ["map=3m", "seeds=2", "num_envs=4", "window=5", "eval.episodes=6", "wandb.mode=disabled"]
@@ -302,6 +302,25 @@ def test_a_slow_learner_is_saved_by_the_clock(stubbed, tmp_path, metrics, monkey
     assert train.main([f"resume={run}", "checkpoint.minutes=10"]) == 0
     assert runs.checkpoint_steps(run)[-2:] == [260, 1000]
     assert metrics(run, timing=False) == metrics(tmp_path / "whole", timing=False)
+
+
+def test_no_line_is_logged_while_a_checkpoint_is_not_there_yet(stubbed, tmp_path, monkeypatch):
+    """Else a kill would cost an interval and what was logged while the checkpoint was written."""
+    savers, found = [], []
+    init, log = saving.Saver.__init__, loop.Reporter.log
+
+    def kept(saver, *args, **options):
+        savers.append(saver)
+        init(saver, *args, **options)
+
+    def seen(reporter, seeds, steps, *args):
+        found.append((int(steps.min()), savers[0]._pending, savers[0].latest))
+        log(reporter, seeds, steps, *args)
+
+    monkeypatch.setattr(saving.Saver, "__init__", kept)
+    monkeypatch.setattr(loop.Reporter, "log", seen)
+    assert train.main([*SMALL, *EVERY, "total_steps=1000", f"out={tmp_path / 'run'}"]) == 0
+    assert found[1:] == [(step, None, (step - 1) // 300 * 300) for step in range(100, 1001, 100)]
 
 
 def test_a_seed_that_has_its_steps_rests(stubbed, tmp_path, metrics):

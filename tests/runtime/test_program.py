@@ -14,7 +14,7 @@ TINY = ["map=matrix", "algo=vdn", "seeds=2", "num_envs=4", "q.batch=4", "q.episo
 def program(total_steps):
     config = compose.from_words([*TINY, "actor.hidden=8", f"total_steps={total_steps}"])
     env = envs.make(config)
-    return Program(config, Functions(config, env, algos.make, jax.devices("cpu")))
+    return Program(config, Functions(config, env, algos.make, jax.devices("cpu")[:1]))
 
 
 def test_resting_leaves_a_seed_and_its_replay_buffer_as_they_are():

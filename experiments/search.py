@@ -57,7 +57,6 @@ TODAY: dict[str, tuple[Words, ...]] = {
     ),
     "qtran": ((), ("q.lr=1e-3",), ("q.updates=4",), ("q.target_interval=64",)),
 }
-BUDGET_MAPS = ("2s3z", "3m")
 
 
 def _from(algo: str, changes: tuple[Words, ...]) -> tuple[Words, ...]:
@@ -165,13 +164,13 @@ ROUNDS: dict[str, Round] = {
         start=DEFAULTS_THEN,
     ),
     **{
-        str(7 + i): Round(
+        number: Round(
             map_name,
             ("seeds=2", "total_steps=200_000", "eval.interval=25_000", "log.interval=25_000"),
             {algo: _from(algo, changes) for algo, changes in TODAY.items()},
             start={},
         )
-        for i, map_name in enumerate(BUDGET_MAPS)
+        for number, map_name in (("7", "2s3z"), ("8", "3m"))
     },
 }
 

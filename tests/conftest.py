@@ -17,7 +17,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 # Programs of tests run for milliseconds after seconds of compilation, in which thorough optimisation is lost
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 # XLA's newer emitters take three times as long as the former ones to compile a train step
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false".strip()
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 # Every compiler thread's own heap keeps what it once had; workers and subprocesses are started with one
 os.environ.setdefault("MALLOC_ARENA_MAX", "1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")

@@ -16,7 +16,7 @@ from seca_jax.runtime import checkpoint, program
 from seca_jax.runtime.devices import cores
 
 TINY = [
-    "map=delayed", "num_envs=4", "window=6", "actor.hidden=8", "critic.mixing=8", "critic.hypernet_hidden=8",
+    "map=delayed", "num_envs=4", "window=6", "actor.hidden=8",
     "critic.target_interval=3", "actor.entropy_final=0.01", "lr_decay=true", "eval.episodes=4",
     "total_steps=480", "log.interval=48", "eval.interval=96", "checkpoint.interval=144",
     "checkpoint.keep=9", "wandb.mode=disabled", "log.progress=false",
@@ -263,10 +263,7 @@ def test_a_run_asked_for_twice_is_refused(tmp_path, capsys):
 
 def test_the_module_runs(tmp_path):
     run = tmp_path / "run"
-    read = [
-        word for word in TINY if not word.startswith(("critic.mixing", "critic.hypernet"))
-    ]  # by SeCA's critic
-    words = [sys.executable, "-m", "seca_jax.train", *read, "seeds=2", "rollout=stream", f"out={run}"]
+    words = [sys.executable, "-m", "seca_jax.train", *TINY, "seeds=2", "rollout=stream", f"out={run}"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stderr == "" and done.stdout.splitlines()[-1] == f"done: {run / 'curves.png'}"

@@ -1,8 +1,9 @@
-"""Which devices a run takes, and what is said where there are none."""
+"""Which devices a run takes, how seeds are spread over them, and what is said where there are none."""
 
 import os
 import subprocess
 import sys
+import textwrap
 
 import jax
 import pytest
@@ -14,6 +15,7 @@ from seca_jax.runtime import devices
 
 NONE = "JAX finds no such device here"
 SMALL = ["map=3m", "num_envs=4", "window=5", "eval.episodes=4", "wandb.mode=disabled", "total_steps=100"]
+EVERY = ["log.interval=100", "eval.interval=200", "checkpoint.interval=300"]
 
 
 def run_with(environment, *words, module=None):
@@ -75,3 +77,47 @@ def test_cores_are_counted_where_the_system_does_not_tell_which_may_be_used(monk
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     assert devices.cores() == os.cpu_count()
     assert devices.configure("cpu", 2)
+
+
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_seeds_are_spread_over_devices_and_agree(tmp_path, metrics, seeds):
+    """Evenly and unevenly."""
+    numbers = []
+    for count in (1, 2):
+        run = tmp_path / str(count)
+        words = [*SMALL, *EVERY, "eval.episodes=6", "total_steps=400", f"seeds={seeds}", f"out={run}"]
+        done = run_with(stub.with_devices(count), *words)
+        assert done.returncode == 0, done.stderr
+        assert f"{count} x cpu" in done.stdout
+        numbers.append(metrics(run, timing=False))
+    assert numbers[0] == numbers[1]
+
+
+COLLECTIVES = """
+    import sys
+    sys.path.insert(0, {here!r})
+    import jax, numpy as np, stub
+    from seca_jax.runtime import program as programs
+    from seca_jax.config.keys import replace
+    from seca_jax.config.schema import Config
+
+    config = replace(replace(Config(), "seeds", 3), "num_envs", 4)
+    env = stub.make_env(config)
+    program = programs.Program(config, programs.Functions(config, env, stub.make_algorithm, jax.devices()))
+    state, tally = program.init()
+    chunk = program.functions.chunk.lower(program.rates, state, tally, np.int32(1))
+    lowered = chunk, program.reset.lower(state)
+    texts = [each.compile().as_text() for each in lowered]
+    held = jax.tree.leaves(program.fetch(state))
+    assert all(leaf.shape[0] == 3 for leaf in held) and jax.tree.leaves(state)[0].shape[0] == 4
+    words = ("all-gather", "all-reduce", "all-to-all", "collective", "reduce-scatter")
+    sys.exit(", ".join(word for word in words if any(word in text for text in texts)) or 0)
+"""
+
+
+def test_devices_never_wait_for_each_other():
+    """Nothing is exchanged between them, even where the seeds do not divide evenly."""
+    script = textwrap.dedent(COLLECTIVES.format(here=os.path.dirname(stub.__file__)))
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=stub.with_devices(2), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr

@@ -2,9 +2,6 @@
 
 import os
 import shutil
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -38,10 +35,6 @@ def small_config(**changes):
     for name, value in {"seeds": 2, "num_envs": 4, "window": 5, **changes}.items():
         config = replace(config, name, value)
     return config
-
-
-def command(*words):
-    return [sys.executable, stub.__file__, *SMALL, *EVERY, *words]
 
 
 def test_metrics_have_the_documented_form(stubbed, tmp_path, metrics):
@@ -225,53 +218,6 @@ def test_non_finite_stops_with_seed_step_and_last_good_checkpoint(stubbed, tmp_p
     ]
     assert runs.checkpoint_steps(run)[-1] == 600
     assert max(line["step"] for line in metrics(run)) == 600
-
-
-@pytest.mark.parametrize("seeds", [2, 3])
-def test_seeds_are_spread_over_devices_and_agree(tmp_path, metrics, seeds):
-    """Evenly and unevenly."""
-    numbers = []
-    for devices in (1, 2):
-        run = tmp_path / str(devices)
-        environment = stub.with_devices(devices)
-        words = command("total_steps=400", f"seeds={seeds}", f"out={run}")
-        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr
-        assert f"{devices} x cpu" in done.stdout
-        numbers.append(metrics(run, timing=False))
-    assert numbers[0] == numbers[1]
-
-
-COLLECTIVES = """
-    import sys
-    sys.path.insert(0, {here!r})
-    import jax, numpy as np, stub
-    from seca_jax.runtime import program as programs
-    from seca_jax.config.keys import replace
-    from seca_jax.config.schema import Config
-
-    config = replace(replace(Config(), "seeds", 3), "num_envs", 4)
-    env = stub.make_env(config)
-    program = programs.Program(config, programs.Functions(config, env, stub.make_algorithm, jax.devices()))
-    state, tally = program.init()
-    chunk = program.functions.chunk.lower(program.rates, state, tally, np.int32(1))
-    lowered = chunk, program.reset.lower(state)
-    texts = [each.compile().as_text() for each in lowered]
-    held = jax.tree.leaves(program.fetch(state))
-    assert all(leaf.shape[0] == 3 for leaf in held) and jax.tree.leaves(state)[0].shape[0] == 4
-    words = ("all-gather", "all-reduce", "all-to-all", "collective", "reduce-scatter")
-    sys.exit(", ".join(word for word in words if any(word in text for text in texts)) or 0)
-"""
-
-
-def test_devices_never_wait_for_each_other():
-    """Nothing is exchanged between them, even where the seeds do not divide evenly."""
-    script = textwrap.dedent(COLLECTIVES.format(here=os.path.dirname(stub.__file__)))
-    environment = stub.with_devices(2)
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
 
 
 def test_config_yaml_tells_where_the_numbers_come_from(stubbed, tmp_path):

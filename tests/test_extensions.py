@@ -108,7 +108,7 @@ def test_a_registered_learner_has_its_settings_and_its_readers():
         ({"reads": [], "settings": 3}, "the settings of mine: settings is no mapping"),
         (
             {"reads": [], "presets": {"mine": {}}},
-            "the settings of mine: there is no preset mine; there are default, paper",
+            "the settings of mine: there is no preset mine; there are accelerator, default, paper",
         ),
         ("nowhere.yaml", "nowhere.yaml: the learner's settings cannot be read (No such file or directory)"),
     ],

@@ -52,6 +52,7 @@ class TrainState:
     updates: jax.Array  # int32, batches learned from
     critic_updates: jax.Array  # int32
     slope: Any = None  # of the credit, SeCA's under credit.calibrate
+    waiting: tuple[Rollout, ...] = ()  # windows that have not been learned from, under lookahead
 
 
 class Parts(NamedTuple):
@@ -165,7 +166,7 @@ def init(parts: Parts, key: jax.Array) -> TrainState:
     if config.rollout == "stream":
         stream = start_stream(env, fresh_carry(parts, config.num_envs), env_key, config.num_envs)
     zero = jnp.zeros((), jnp.int32)
-    return TrainState(
+    state = TrainState(
         params=params,
         # A copy: the two trees must not share buffers once the state is donated.
         target=jax.tree.map(jnp.copy, params.critic),
@@ -177,6 +178,10 @@ def init(parts: Parts, key: jax.Array) -> TrainState:
         updates=zero,
         critic_updates=zero,
     )
+    if config.lookahead:
+        window = rollouts.unplayed(jax.eval_shape(lambda *given: played(parts, *given)[1], state, key))
+        state = replace(state, waiting=(window,) * config.lookahead)
+    return state
 
 
 def act(
@@ -214,7 +219,17 @@ def prepare(parts: Parts, state: TrainState) -> tuple[Keys, Rates]:
 
 
 def collect(parts: Parts, state: TrainState, key: jax.Array) -> tuple[Stream | None, Rollout]:
-    """A batch of experience with the current policy; its logits [T, B, N, A] are ``Rollout.extra``."""
+    """A batch of experience to learn from; the logits that it was played by, [T, B, N, A], are its ``extra``.
+
+    Under ``lookahead`` it is not the window just played but the one so many before, which knows the later.
+    """
+    stream, rollout = played(parts, state, key)
+    first, *later = *state.waiting, rollout
+    return stream, replace(first, later=tuple(later))
+
+
+def played(parts: Parts, state: TrainState, key: jax.Array) -> tuple[Stream | None, Rollout]:
+    """The stream's next window, or whole episodes, with the current policy; its logits are ``extra``."""
     config, env = parts.config, parts.env
 
     def draw(
@@ -234,10 +249,11 @@ def td_targets(
     parts: Parts, state: TrainState, rollout: Rollout, outcome_lam: float | None = None
 ) -> Targets:
     """Targets of the critic, Eq. 10; ``outcome_lam``, unless negative, is what agents are judged by."""
-    config, tail = parts.config, rollout.tail
+    config, length, rollout = parts.config, len(rollout.mask), rollout.whole()
+    tail = rollout.tail
     logits, _ = policy.logits_of(parts.agent, state.params.actor, rollout.tail_carry, tail.obs, tail.avail)
     action, tail_policy = jax.nn.one_hot(rollout.action, parts.env.num_actions), jax.nn.softmax(logits)
-    return critics.targets(
+    found = critics.targets(
         parts.critic,
         state.target,
         rollout,
@@ -247,6 +263,7 @@ def td_targets(
         lam=config.lam,
         outcome_lam=None if outcome_lam is None or outcome_lam < 0 else outcome_lam,
     )
+    return jax.tree.map(lambda x: x[:length], found)
 
 
 def fit_critic(
@@ -326,6 +343,8 @@ def fit_actor(
     parts: Parts, state: TrainState, batch: Samples, objective: Objective, rates: Rates, key: jax.Array
 ) -> tuple[TrainState, Log]:
     """The actor's passes over the batch, up the objective."""
+    if parts.config.lookahead and isinstance(batch.data, Judgement):
+        batch = policy.renewed(parts.agent, state.params.actor, batch)
     (params, opt), log = policy.fit(
         parts.config.actor,
         parts.agent,
@@ -345,6 +364,8 @@ def finish(
 ) -> tuple[State, Log]:
     """The next update's state, and this one's metrics, of whoever learns from the batch just played."""
     metrics = rollout.totals()
+    if rollout.later:
+        state = replace(state, waiting=rollout.later)
     state = replace(
         state,
         stream=stream,

@@ -153,6 +153,8 @@ def measured(config: Config, state: TrainState, targets: Targets, mask: jax.Arra
         "square": masked_mean(jnp.square(targets.values), real),
     }
     returns = {name: old[name] + (new[name] - old[name]) / count for name in new} | {"count": count}
+    if config.lookahead:  # the first batches are empty
+        returns = {name: jnp.where(jnp.any(mask), returns[name], old[name]) for name in old}
     critic = {**state.params.critic, "returns": returns}
     return replace(state, params=replace(state.params, critic=critic))
 

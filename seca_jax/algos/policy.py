@@ -1,5 +1,6 @@
 """The actor of the on-policy learners: how it acts, what it ascends, and the ascent."""
 
+from dataclasses import replace
 from typing import Any, Callable
 
 import chex
@@ -17,6 +18,7 @@ from seca_jax.networks import agent as networks
 from seca_jax.networks.agent import Network, agent_input, unroll
 from seca_jax.types import Carry
 
+LIKELIER = 2.0  # bound of the weight of an action that older policies took
 ENTROPY_FLOOR = 1e-3  # nats; below it the adaptive term stops growing instead of dividing 0 by 0
 
 
@@ -151,6 +153,24 @@ def samples(rollout: Rollout, data: Any) -> Samples:
         data=data,
         hidden=rollout.carry.hidden[None],
     )
+
+
+def renewed(agent: Network, params: Any, batch: Samples) -> Samples:
+    """A batch that older policies have played, as if the present ones had.
+
+    Each advantage is weighed by how much likelier its action is now, at most twice, and the surrogate is
+    clipped around the present policies: else those that the batch was played by would hold the actor back
+    (Hilton et al. 2022, Batch size-invariance for policy optimization, decouple the two alike).
+
+    Args:
+        agent: the actor.
+        params: its parameters, before the batch is learned from.
+        batch: ``data`` is a :class:`Judgement`.
+    """
+    logits = unroll(agent, params, batch.hidden[0], batch.obs, batch.last_action, batch.avail, batch.start)
+    log_prob = jax.lax.stop_gradient(log_prob_of(logits, batch.action))
+    weight = jnp.minimum(jnp.exp(log_prob - batch.data.log_prob), LIKELIER)
+    return replace(batch, data=Judgement(weight * batch.data.advantage, log_prob))
 
 
 def fit(

@@ -157,6 +157,11 @@ def check(config: Config) -> None:
         wrong = " and ".join(f"{name}={get(config, name)}" for name in uneven)
         right = " ".join(f"{name}={largest_part(config.num_envs, get(config, name))}" for name in uneven)
         raise ConfigError(f"{wrong} must divide num_envs={config.num_envs}, as {right} would")
+    if config.lookahead and config.rollout == "episode" and read("lookahead"):
+        raise ConfigError(
+            f"lookahead={config.lookahead}: whole episodes (rollout=episode) are known to their end; "
+            "leave it at 0, or give rollout=stream"
+        )
     check_mesh(config)
     check_distributed(config)
     update = steps_per_update(config)

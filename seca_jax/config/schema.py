@@ -334,6 +334,12 @@ class Config:
         choices=("stream", "episode"),
     )
     window: int = key(64, "steps of each environment between updates, rollout=stream only", low=1)
+    lookahead: int = key(
+        0,
+        "ours: windows played after a batch before it is learned from, whose rewards its returns then know; "
+        "for short windows of many environments",
+        low=0,
+    )
     gamma: float = key(0.99, "discount", low=0, high=1, traced=True)
     lam: float = key(0.95, "lambda of TD(lambda)", low=0, high=1, traced=True)
     lr_decay: bool = key(False, "let the learning rates fall linearly to zero over total_steps")

@@ -5,6 +5,7 @@ computed step is a real one. ``episode``: every environment runs one whole episo
 its end is masked, and the loop stops when all have ended.
 """
 
+from dataclasses import replace
 from typing import Any, Callable
 
 import jax
@@ -20,6 +21,9 @@ from seca_jax.types import Act, InitialCarry, View
 Policy = Callable[..., tuple[jax.Array, Any, Any]]
 # (notes, t, record of a step, Stream after it, running [B] before it) -> notes
 Note = Callable[[Any, jax.Array, dict[str, Any], "Stream", jax.Array], Any]
+
+
+APART = ("carry", "tail", "tail_carry", "slot")  # of a Rollout, what does not follow on in the next window
 
 
 @struct.dataclass
@@ -50,6 +54,7 @@ class Rollout:
     tail: View  # leaves [1 + slots, B, ...], views to bootstrap from: see next_value
     tail_carry: Any  # leaves [1 + slots, B, ...]
     slot: jax.Array  # [T] int32, which tail a truncated step t bootstraps from
+    later: tuple["Rollout", ...] = ()  # the stream's next windows, where they are known already
 
     @property
     def start(self) -> jax.Array:
@@ -77,7 +82,9 @@ class Rollout:
         return jnp.where(self.start[..., None], -1, before)
 
     def totals(self) -> dict[str, jax.Array]:
-        """The ``sum/`` metrics of :class:`~seca_jax.types.Learner`."""
+        """The ``sum/`` metrics of :class:`~seca_jax.types.Learner`: of the window played last."""
+        if self.later:
+            return self.later[-1].totals()
         ended = self.ended
         return {
             "sum/steps": jnp.sum(self.mask, dtype=jnp.float32),
@@ -86,6 +93,33 @@ class Rollout:
             "sum/return": jnp.sum(jnp.where(ended, self.returned, 0.0)),
             "sum/length": jnp.sum(jnp.where(ended, self.age + 1, 0), dtype=jnp.float32),
         }
+
+    def whole(self) -> "Rollout":
+        """This window and the later ones as one, T steps of each."""
+        if not self.later:
+            return self
+        windows = (replace(self, later=()), *self.later)
+
+        def joined(*leaves: jax.Array) -> jax.Array:
+            return jnp.concatenate(leaves)
+
+        def tails(name: str) -> Any:
+            """What the last window ends in, then every window's time limits."""
+            ends = [getattr(window, name) for window in windows]
+            limits = (jax.tree.map(lambda x: x[1:], end) for end in ends)
+            return jax.tree.map(joined, jax.tree.map(lambda x: x[:1], ends[-1]), *limits)
+
+        slots = len(jax.tree.leaves(self.tail)[0]) - 1
+        along: Rollout = jax.tree.map(
+            joined, *(replace(window, **dict.fromkeys(APART)) for window in windows)
+        )
+        return replace(
+            along,
+            carry=self.carry,
+            tail=tails("tail"),
+            tail_carry=tails("tail_carry"),
+            slot=joined(*(window.slot + i * slots for i, window in enumerate(windows))),
+        )
 
 
 @jax.custom_batching.custom_vmap
@@ -268,6 +302,12 @@ def collect(
     if stream is None:
         return None, collect_episodes(env, policy, params, fresh, key, num_envs)
     return collect_stream(env, policy, params, stream, key, length)
+
+
+def unplayed(rollout: Any) -> Rollout:
+    """A window of ShapeDtypeStructs as if none of its steps were real: what precedes the first window."""
+    empty: Rollout = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), rollout)
+    return replace(empty, view=replace(empty.view, avail=jnp.ones_like(empty.view.avail)))
 
 
 def collect_episodes(

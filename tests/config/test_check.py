@@ -73,8 +73,8 @@ MAPS = ", ".join(envs.names())
         ("map=mmm2", f"map=mmm2: unknown (did you mean MMM2?); one of {MAPS}"),
         ("map=3n", f"map=3n: unknown (did you mean 3m?); one of {MAPS}"),
         ("algo=secca", f"algo=secca: unknown (did you mean seca?); one of {', '.join(algos.names())}"),
-        ("preset=papers", "preset=papers: unknown; one of default, paper"),
-        ("preset=Paper", "preset=Paper: unknown (did you mean paper?); one of default, paper"),
+        ("preset=papers", "preset=papers: unknown; one of accelerator, default, paper"),
+        ("preset=Paper", "preset=Paper: unknown (did you mean paper?); one of accelerator, default, paper"),
         ("algo=SeCA", f"algo=SeCA: unknown (did you mean seca?); one of {', '.join(algos.names())}"),
         (
             "num_envs=1",

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -130,6 +131,32 @@ def test_bootstrap_uses_the_views_before_the_restart(stream):
     goes_on = ~(np.asarray(batch.terminated))
     # The state after a transition has one more step on its clock, at the time limit too.
     np.testing.assert_array_equal(got[goes_on], (100.0 * (age + 1))[goes_on])
+
+
+def test_windows_that_follow_each_other_are_one_longer_window(agent, stream):
+    env = clock_env()
+    last = rollout.start_stream(env, initial_carry(NUM_ENVS, 2, 4), jax.random.key(0), NUM_ENVS)
+    windows = []
+    for length in (4, 4, 3):
+        collected = rollout.collect_stream(
+            env, greedy_policy(agent[0]), agent[1], last, jax.random.key(length), length
+        )
+        last, window = collected
+        windows.append(window)
+    first = windows[0].replace(later=tuple(windows[1:]))
+    whole, long = first.whole(), stream[1]
+    for name in ("view", "action", "extra", "reward", "terminated", "truncated", "won", "mask", "age"):
+        chex.assert_trees_all_close(getattr(whole, name), getattr(long, name), rtol=1e-5)
+    np.testing.assert_array_equal(whole.last_action(), long.last_action())
+
+    def following(batch):
+        value = 100.0 * batch.view.state[..., 0] + batch.tail_carry.hidden[0, :, 0, 0]
+        tail = 100.0 * batch.tail.state[..., 0] + batch.tail_carry.hidden[..., 0, 0]
+        return np.where(batch.terminated, 0.0, rollout.next_value(batch, value, tail))
+
+    np.testing.assert_allclose(following(whole), following(long), rtol=1e-5)
+    # What is counted is what was played last.
+    assert first.totals() == windows[-1].totals() and windows[0].whole() is windows[0]
 
 
 def test_stream_continues_where_the_last_window_stopped(agent, stream):

@@ -196,6 +196,26 @@ def _crowds(map_name: str) -> tuple[Run, ...]:
     return _variants(map_name, kinds, words)
 
 
+def _wide(map_name: str, many: bool, *words: str) -> tuple[Run, ...]:
+    """As many environments as an accelerator wants; ``many`` further ways, with fewer seeds."""
+    words += ("seed=100", "eval.interval=25_000", "log.interval=25_000")
+    wide = "algo=seca", "preset=accelerator"
+    more = "actor.minibatches=8", "critic.minibatches=8"
+    most = "actor.minibatches=16", "critic.minibatches=16"
+    kinds = {
+        ("64 environments (the default)", "seca"): ("algo=seca",),
+        ("512 (preset=accelerator)", "seca-512"): wide,
+    }
+    ways = {
+        ("512, nothing known of what follows", "seca-512-0"): (*wide, "lookahead=0"),
+        ("1,024, one window known", "seca-1024-1"): (*wide, "num_envs=1024", *more, "lookahead=1"),
+        ("1,024, three windows known", "seca-1024-3"): (*wide, "num_envs=1024", *more, "lookahead=3"),
+        ("4,096 x 4", "seca-4096-3"): (*wide, "num_envs=4096", "window=4", *most, "lookahead=3"),
+    }
+    fewer = (*(word for word in words if not word.startswith("seeds=")), "seeds=4")
+    return _variants(map_name, kinds, words) + (_variants(map_name, ways, fewer) if many else ())
+
+
 def _many(map_name: str) -> tuple[Run, ...]:
     """SeCA for two million steps; on maps of very many agents for half of them, with three seeds."""
     if map_name in SLOW:
@@ -262,6 +282,10 @@ FIGURES: dict[str, tuple[Panel, ...]] = {
     ),
     "two_passes": tuple(
         _battle(name, _two_passes(name)) for name in ("3m", "2s3z", "3s_vs_5z", "3s5z_vs_3s6z")
+    ),
+    "wide": (
+        _battle("2s3z", _wide("2s3z", True, "seeds=12", "total_steps=300_000")),
+        _battle("3s_vs_5z", _wide("3s_vs_5z", False, "seeds=8", "total_steps=500_000")),
     ),
     "longer": (_battle("3s_vs_5z", _longer("3s_vs_5z")),),
     "crowd": tuple(

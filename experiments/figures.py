@@ -285,7 +285,7 @@ FIGURES: dict[str, tuple[Panel, ...]] = {
     ),
     "wide": (
         _battle("2s3z", _wide("2s3z", True, "seeds=12", "total_steps=300_000")),
-        _battle("3s_vs_5z", _wide("3s_vs_5z", False, "seeds=8", "total_steps=500_000")),
+        _battle("3s_vs_5z", _wide("3s_vs_5z", False, "seeds=5", "total_steps=500_000")),
     ),
     "longer": (_battle("3s_vs_5z", _longer("3s_vs_5z")),),
     "crowd": tuple(

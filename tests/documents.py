@@ -24,6 +24,7 @@ NOT_DONE = {
     "make train      # creates": "the Makefile's own environment: installs everything from the registry",
     "python -m venv .venv\n": "installs; tests/test_wheel.py does it with what is installed already",
     "python experiments/durability.py": "an hour; tests/runtime/test_durability.py does it small",
+    "python experiments/devices.py": "measures for minutes; tests/test_experiment_devices.py does it small",
     "python cluster.py": "wants submitit; tests/runtime/test_slurm.py does it where that is installed",
     "python experiments/run.py": "trains for hours; tests/test_figure_runs.py does it small",
     "python -m seca_jax.benchmark": "measures all for minutes; tests/test_benchmark.py does it small",

@@ -5,7 +5,7 @@
     python experiments/devices.py what=program map=2s3z
 
 memory: for some configurations the bytes that a run says it will take, what XLA reserves for the compiled
-program, and by how much the process's peak of resident memory grows over an initial state and two updates.
+program, and by how much the process's resident memory grows, at its peak during two updates.
 meshes: training's steps a second on 1, 2, 4 and 8 devices, seeds spread over them and a single seed's
 environments shared by them. A CPU's devices are virtual: more of them than cores tell what dividing a run
 costs, not what it gains. All meshes of a learner are timed in one process and take turns.
@@ -84,8 +84,9 @@ def memory_row(words: list[str]) -> dict[str, Any]:
     del held
     gc.collect()
     before = status("VmRSS")
+    held = jax.block_until_ready(program.init())
     Path("/proc/self/clear_refs").write_text("5")  # the peak is counted anew
-    jax.block_until_ready(chunk(program.rates, *program.init(), np.int32(2)))
+    jax.block_until_ready(chunk(program.rates, *held, np.int32(2)))
     return {
         "words": " ".join(words),
         "devices": len(devices),
@@ -279,7 +280,7 @@ def report(words: list[str]) -> None:
     }
     path = RESULTS / f"{options.what}.json"
     path.write_text(json.dumps(document, indent=1) + "\n")
-    how = f"`{origin['command']}`, commit {origin['git_commit']}, {device}"
+    how = f"`python experiments/devices.py {' '.join(words)}`, commit {origin['git_commit']}, {device}"
     path.with_suffix(".md").write_text(f"{how}\n\n{summary.markdown(cells(found))}\n")
     print(path.with_suffix(".md"))
 

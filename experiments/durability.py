@@ -193,7 +193,7 @@ def report(kills: Sequence[Kill], finished: int, wrong: Sequence[str], told: dic
         f"jax {told['versions']['jax']}. A checkpoint every {INTERVAL:,} steps, a line every {LINE:,}.\n\n"
         f"{summary.markdown(table)}\n\n"
         f"Steps lost: from the newest complete checkpoint to the last line that the killed process had "
-        f"written; more than an interval and a line, since training goes on while a checkpoint is written: "
+        f"written; more than an interval and the line that it ends at: "
         f"{over} of {len(kills)} kills. Runs finished in between: {finished}; equal to the undisturbed one "
         f"in all lines, all files and every bit of the last checkpoint: {finished - len(wrong)}.\n"
         + "".join(f"\n* {line}" for line in wrong)

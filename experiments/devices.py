@@ -270,17 +270,18 @@ def report(words: list[str]) -> None:
 
     origin = provenance(prepare(compose.from_words([*rest, "seeds=1"]))[0], words, "experiments/devices.py")
     device = f"{origin['device']} ({origin['processor']})"
+    command = " ".join(["python experiments/devices.py", *words])
     RESULTS.mkdir(parents=True, exist_ok=True)
     document = {
         "device": device,
         "versions": origin["versions"],
         "commit": origin["git_commit"],
-        "command": origin["command"],
+        "command": command,
         "rows": found,
     }
     path = RESULTS / f"{options.what}.json"
     path.write_text(json.dumps(document, indent=1) + "\n")
-    how = f"`python experiments/devices.py {' '.join(words)}`, commit {origin['git_commit']}, {device}"
+    how = f"`{command}`, commit {origin['git_commit']}, {device}"
     path.with_suffix(".md").write_text(f"{how}\n\n{summary.markdown(cells(found))}\n")
     print(path.with_suffix(".md"))
 

@@ -19,9 +19,8 @@ from seca_jax.config.learners import idle
 from seca_jax.config.schema import Config
 from seca_jax.runtime.devices import Device, is_key
 
-# XLA's arrays have gaps, and it leaves some operations out of its fusions: of six programs on a CPU those
-# of value-based learners and of the paper's critic reserved no more than 1.1 times what is counted for an
-# update, those of SeCA's own critic 1.3 to 1.45 times
+# XLA's arrays have gaps, and it leaves some operations out of its fusions: of six programs on a CPU it
+# reserved for an update 0.97 (the paper's critic) to 1.5 times what is counted, mostly 1.3
 GAPS = 1.25
 # Operations whose results exist in memory, and whose operands must: all others are fused
 WHOLE = ("dot_general", "conv", "sort", "top_k", "approx_top_k", "fft", "custom_call", "ffi_call")

@@ -229,10 +229,12 @@ def program_rows(words: list[str]) -> list[dict[str, Any]]:
     rows = []
     for preset in PRESETS:
         config = compose.from_words([*words, f"preset={preset}", "seeds=1"])
+        steps = steps_per_update(config)
+        if steps is None:
+            raise ConfigError(f"algo={config.algo}: how many steps an update has depends on its episodes")
         functions: Any = session.functions_of(config, session.devices_of(config))
         compiled = Compiled(functions.chunk.lower(*functions.arguments).compile().as_text())
         found = compiled.launches(compiled.entry)
-        steps = steps_per_update(config) or config.num_envs  # an episode each would be more
         rows.append(
             {"map": config.map, "algo": config.algo, "preset": preset, "steps": steps} | found._asdict()
         )

@@ -1,6 +1,7 @@
 """Which devices a run uses, and the process-wide JAX settings that go with them."""
 
 import contextlib
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from seca_jax.arrays import ENVS
 from seca_jax.config.check import ConfigError
 
 Device = Any  # jax.Device, which is no type to a type checker
+MOST_CPU_DEVICES = 32  # each has its own threads; that many have been measured to work side by side
 Shape = tuple[int, int]  # of a mesh: devices along the seeds, devices that share a seed's environments
 
 
@@ -22,9 +24,9 @@ def configure(
 ) -> list[Device]:
     """Sets the platform and the compilation cache; returns the devices to use, those of :func:`arranged`.
 
-    A CPU counts as one device per core, up to the number of seeds: XLA runs a matrix product that is
-    batched over seeds on a single core, so seeds side by side are what keeps the cores busy. More of them
-    are there where ``mesh`` asks for more.
+    A CPU counts as one device per seed, however few its cores, up to :data:`MOST_CPU_DEVICES`: XLA runs a
+    matrix product that is batched over seeds on a single core, and a device that has one seed works on so
+    few arrays at a time that they stay in the caches. More of them are there where ``mesh`` asks for more.
 
     The platform can only be chosen before JAX's first computation, hence before jaxmarl is imported.
     Compiled programs are kept in ``$JAX_COMPILATION_CACHE_DIR``, by default ``~/.cache/seca_jax``.
@@ -44,8 +46,8 @@ def configure(
         jax.config.update("jax_compilation_cache_dir", str(cache))
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         with contextlib.suppress(RuntimeError):  # the platform is up already: take it as it is
-            wanted = 1 if mesh is None else -(-mesh[0] * mesh[1] // processes)
-            jax.config.update("jax_num_cpu_devices", max(min(cores(), seeds), wanted))
+            wanted = max(min(seeds, MOST_CPU_DEVICES), math.prod(mesh or ()))
+            jax.config.update("jax_num_cpu_devices", -(-wanted // processes))
     if device == "cpu":
         jax.config.update("jax_platforms", "cpu")
     try:
@@ -67,7 +69,7 @@ def arranged(devices: Sequence[Device], seeds: int, shareable: int, mesh: Shape 
     """The devices that a run uses, [along the seeds, sharing a seed's environments].
 
     Left to itself, it gives seeds their devices first, at most one each. Accelerators that are left over
-    then share environments, as many of them as divide these evenly. Cores of a CPU do not: a seed's own
+    then share environments, as many of them as divide these evenly. Those of a CPU do not: a seed's own
     is quicker without the others (they would wait for one another at every gradient).
 
     Args:
@@ -123,14 +125,6 @@ def _extra(platforms: str | None) -> str:
     extras = {"gpu": "cuda13", "cuda": "cuda13", "tpu": "tpu"}
     found = [extras[name] for name in (platforms or "").split(",") if name in extras]
     return f"install seca_jax[{found[0]}], or " if found else ""
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not every operating system tells which cores a process may use
-        return os.cpu_count() or 1
 
 
 class SeedAxis:

@@ -73,10 +73,17 @@ def test_configure_names_what_is_missing():
         devices.configure("tpu")
 
 
-def test_cores_are_counted_where_the_system_does_not_tell_which_may_be_used(monkeypatch):
-    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    assert devices.cores() == os.cpu_count()
-    assert devices.configure("cpu", 2)
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["seeds=3"], "3 seeds, 3 x cpu, mesh=3x1"),
+        (["seeds=40", "num_envs=1"], "40 seeds, 32 x cpu, mesh=32x1"),
+        (["seeds=3", "mesh=1x1"], "3 seeds, 1 x cpu, mesh=1x1"),
+    ],
+)
+def test_a_cpu_is_a_device_for_each_seed_within_reason(tmp_path, words, said):
+    done = run_with({}, *SMALL, *words, f"out={tmp_path / 'run'}")
+    assert done.returncode == 0 and said in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("seeds", [2, 3])

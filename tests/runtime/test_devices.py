@@ -77,7 +77,7 @@ def test_configure_names_what_is_missing():
     ("words", "said"),
     [
         (["seeds=3"], "3 seeds, 3 x cpu, mesh=3x1"),
-        (["seeds=40", "num_envs=1"], "40 seeds, 32 x cpu, mesh=32x1"),
+        (["seeds=40"], "40 seeds, 32 x cpu, mesh=32x1"),
         (["seeds=3", "mesh=1x1"], "3 seeds, 1 x cpu, mesh=1x1"),
     ],
 )

@@ -33,6 +33,7 @@ RESULTS = Path(__file__).parent / "results"
 MEASURED = ("test/win_rate", "test/return", "test/length")
 # One budget asked of all runs of a map: they can be compared
 COMPARED = ("figure2", "figure4", "figure5", "start", "credit", "two_passes", "longer", "crowd", "learners")
+ENDS_EARLY = 0.8  # of the longest curve's steps; an evaluation's interval more or less is no news
 LOW = 0.3  # of win rates: a panel where none is higher ends there
 Found = list[tuple[Panel, dict[str, summary.Curves]]]  # panels with their curves by label
 
@@ -135,6 +136,16 @@ def curve(label: str, own: summary.Curves) -> charts.Curve:
     return charts.Curve(label, own.steps, summary.quartiles(own))
 
 
+def legend(curves: dict[str, summary.Curves]) -> dict[str, str]:
+    """What curves are called in a panel's legend, by label: one that ends long before others says where."""
+    last = {label: float(own.steps[-1]) for label, own in curves.items()}
+    longest = max(last.values())
+    return {
+        label: label if steps > ENDS_EARLY * longest else f"{label}, {summary.short(steps)} steps"
+        for label, steps in last.items()
+    }
+
+
 def limits(panel: Panel, curves: dict[str, summary.Curves]) -> tuple[float, float] | None:
     """Of a panel's vertical axis; None: what its curves need."""
     if "win rate" not in panel.axis:
@@ -155,9 +166,10 @@ def draw(path: Path, panels: Found, look_of: dict[str, dict[str, int]], title: s
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes, (panel, curves) in zip(grid.flat, panels):
         own = [run for run in panel.runs if run.label in curves]
+        called = legend(curves)
         charts.paint(
             axes,
-            [curve(textwrap.fill(run.label, 30), curves[run.label]) for run in own],
+            [curve(textwrap.fill(called[run.label], 30), curves[run.label]) for run in own],
             limits=limits(panel, curves),
             looks=[look_of[panel.title][run.name] for run in own],
             dots=False,

@@ -138,6 +138,17 @@ def test_maps_with_other_methods_are_another_environment_for_marl_eval(summary):
     }
 
 
+def test_a_curve_that_ends_early_says_so_in_the_legend(summary, monkeypatch):
+    monkeypatch.syspath_prepend(str(EXPERIMENTS))
+    import draw
+
+    curves = {
+        label: summary.Curves(np.array([0, end]), np.zeros((1, 2)), 1.0, 1.0)
+        for label, end in (("SeCA", 1_000_000), ("QMIX", 960_000), ("QTRAN", 300_000))
+    }
+    assert list(draw.legend(curves).values()) == ["SeCA", "QMIX", "QTRAN, 300k steps"]
+
+
 def test_costs_by_hand(summary):
     curves = summary.Curves(np.array([0, 10]), np.zeros((5, 2)), 0.0, 1000.0)
     _, row, total = summary.costs({("2s3z", "SeCA"): curves}, {"full": {"2s3z": 7_200_000}})

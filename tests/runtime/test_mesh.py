@@ -32,8 +32,11 @@ TRAIN = """
 
     def check_same(settings, seeds, mesh, expected):
         found = numbers(settings | {"seeds": seeds, "mesh": mesh})
-        assert found.keys() == expected.keys()
+        assert found.keys() <= expected.keys()
         for name, right in expected.items():
+            if name not in found:  # as of battles that only other seeds have ended
+                assert np.isnan(right[:seeds]).all(), name
+                continue
             np.testing.assert_allclose(found[name], right[:seeds], rtol=1e-3, atol=1e-5, err_msg=mesh + name)
 """
 

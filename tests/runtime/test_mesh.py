@@ -28,7 +28,10 @@ TRAIN = """
         result = seca_jax.train(settings)
         metrics = {n: x for n, x in result.metrics.items() if n not in ("wall_s", "perf/steps_per_s")}
         leaves = jax.tree_util.tree_leaves_with_path(result.params)
-        return metrics | {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+        return metrics | {"params" + jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+
+    def norm(x):
+        return np.linalg.norm(x.reshape(len(x), -1), axis=1)
 
     def check_same(settings, seeds, mesh, expected):
         found = numbers(settings | {"seeds": seeds, "mesh": mesh})
@@ -36,6 +39,12 @@ TRAIN = """
         for name, right in expected.items():
             if name not in found:  # as of battles that only other seeds have ended
                 assert np.isnan(right[:seeds]).all(), name
+                continue
+            if name.startswith("params"):
+                # Adam makes a whole step of a gradient that is rounding alone: here and there one is off
+                share = 1e-4 if right.ndim > 2 else 1e-3  # biases start at nought: all of them is learned
+                error, allowed = norm(found[name] - right[:seeds]), share * norm(right[:seeds]) + 1e-5
+                assert (error <= allowed).all(), (mesh + name, error, allowed)
                 continue
             np.testing.assert_allclose(found[name], right[:seeds], rtol=1e-3, atol=1e-5, err_msg=mesh + name)
 """

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import summary
+import measured
 
 from seca_jax.config import commands, compose
 from seca_jax.config.check import ConfigError
@@ -267,25 +267,11 @@ def report(words: list[str]) -> None:
         "program": (program_rows, program_cells),
     }[options.what]
     found = rows(rest)
-    from seca_jax.runtime.provenance import provenance
     from seca_jax.runtime.session import prepare
 
-    origin = provenance(prepare(compose.from_words([*rest, "seeds=1"]))[0], words, "experiments/devices.py")
-    device = f"{origin['device']} ({origin['processor']})"
-    command = " ".join(["python experiments/devices.py", *words])
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    document = {
-        "device": device,
-        "versions": origin["versions"],
-        "commit": origin["git_commit"],
-        "command": command,
-        "rows": found,
-    }
-    path = RESULTS / f"{options.what}.json"
-    path.write_text(json.dumps(document, indent=1) + "\n")
-    how = f"`{command}`, commit {origin['git_commit']}, {device}"
-    path.with_suffix(".md").write_text(f"{how}\n\n{summary.markdown(cells(found))}\n")
-    print(path.with_suffix(".md"))
+    used = prepare(compose.from_words([*rest, "seeds=1"]))[0]
+    document = measured.origin("experiments/devices.py", words, used) | {"rows": found}
+    measured.save(RESULTS / f"{options.what}.json", document, cells(found))
 
 
 def main(words: list[str]) -> int:

@@ -9,15 +9,14 @@ products and of products of the networks' widths. Rows in experiments/results/sc
 says otherwise. Other keys are a training run's. Options:
 """
 
-import json as documents
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import measured
 import numpy as np
-import summary
 
 from seca_jax.config import commands, compose
 from seca_jax.config.keys import key
@@ -104,18 +103,16 @@ def measure(words: list[str]) -> dict[str, Any]:
     }
 
 
-def table(document: dict[str, Any]) -> str:
-    """The document as Markdown."""
+def cells(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """The rows as a table's, the first naming the columns."""
     names = ["map", "agents", "environments", "M operations a step", "us a step", "G operations/s", "MiB"]
-    rows = [names]
-    for row in document["rows"]:
+    table = [names]
+    for row in rows:
         reached = row["mega_operations"] / row["microseconds"]
-        cells = [f"{row['mega_operations']:.1f}", f"{row['microseconds']:.0f}", f"{1e3 * reached:.0f}"]
-        rows.append(
-            [row["map"], str(row["agents"]), str(row["num_envs"]), *cells, f"{row['bytes'] / 2**20:.0f}"]
-        )
-    speeds = ", ".join(f"{name}: {value / 1e9:.0f}" for name, value in document["products"].items())
-    return f"{document['device']}; G operations/s of matrix products, {speeds}\n\n{summary.markdown(rows)}\n"
+        numbers = [f"{row['mega_operations']:.1f}", f"{row['microseconds']:.0f}", f"{1e3 * reached:.0f}"]
+        where = [row["map"], str(row["agents"]), str(row["num_envs"])]
+        table.append([*where, *numbers, f"{row['bytes'] / 2**20:.0f}"])
+    return table
 
 
 def report(words: list[str]) -> None:
@@ -123,18 +120,12 @@ def report(words: list[str]) -> None:
     own = {"maps", "num_envs", "json"}
     options: Options = checked_options([w for w in words if w.partition("=")[0] in own], Options)
     rest = [word for word in words if word.partition("=")[0] not in own]
-    from seca_jax.runtime.provenance import provenance
     from seca_jax.runtime.session import prepare
 
     used = prepare(compose.from_words([*rest, f"map={options.maps.split(',')[0]}", "seeds=1"]))[0]
-    origin = provenance(used, words, "experiments/scaling.py")
     shapes = {"1024 x 1024 x 1024": (1024, 1024, 1024), "320 x 64 x 192": (320, 64, 192)}
-    document = {
-        "device": f"{origin['device']} ({origin['processor']})",
-        "versions": origin["versions"],
-        "products": {name: rate(shape) for name, shape in shapes.items()},
-        "rows": [],
-    }
+    document = measured.origin("experiments/scaling.py", words, used)
+    document |= {"products": {name: rate(shape) for name, shape in shapes.items()}, "rows": []}
     for map_name in options.maps.split(","):
         for number in options.num_envs.split(","):
             row = measure([*rest, f"map={map_name}", f"num_envs={number}", "seeds=1"])
@@ -144,10 +135,9 @@ def report(words: list[str]) -> None:
                 f"{row['microseconds']:.0f} us a step",
                 flush=True,
             )
+    speeds = ", ".join(f"{name}: {value / 1e9:.0f}" for name, value in document["products"].items())
     path = Path(options.json) if options.json else RESULTS / "scaling.json"
-    path.write_text(documents.dumps(document, indent=1) + "\n")
-    path.with_suffix(".md").write_text(table(document))
-    print(path.with_suffix(".md"))
+    measured.save(path, document, cells(document["rows"]), f"G operations/s of matrix products, {speeds}")
 
 
 def main(words: list[str]) -> int:

@@ -129,7 +129,7 @@ def mesh_rows(words: list[str]) -> list[dict[str, Any]]:
     from seca_jax.config.schema import mesh_of
     from seca_jax.runtime import devices, session, throughput
 
-    devices.configure("cpu", SEEDS, mesh=(SEEDS, 1))
+    devices.configure("cpu", SEEDS)
     rows = []
     for algo in LEARNERS:
         for seeds, meshes in ((SEEDS, SPREAD), (1, SHARED)):

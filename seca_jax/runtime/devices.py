@@ -132,9 +132,9 @@ class SeedAxis:
 
     Seeds never talk to each other, so each device runs its share under its own ``vmap`` and waits
     for nobody. Where the seeds do not divide evenly, the last one is computed again to fill up the
-    shares (5 seeds on 2 devices: 3 and 3); that costs no time, since the fullest device decides, and
-    changes no number. The copies stay on the devices and are dropped on the way to the host: dropping
-    them in compiled code would make the devices exchange data and wait for each other.
+    shares (5 seeds on 2 devices: 3 and 3); that costs no time, since the fullest device decides. The
+    copies stay on the devices and are dropped on the way to the host: dropping them in compiled code
+    would make the devices exchange data and wait for each other.
 
     Where several devices share a seed's environments, each holds the seed's whole state and works on its
     share of what is said to be shared out (:func:`seca_jax.arrays.shared_out`); XLA adds up their gradients.

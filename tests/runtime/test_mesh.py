@@ -20,6 +20,8 @@ SIZES = {
     "eval.episodes": 6, "log.interval": 64, "q.mixing": 8, "q.hypernet": 8, "q.batch": 8, "q.episodes": 16,
     "q.updates": 1,
 }  # fmt: skip
+# Adam makes a whole step of a gradient that is rounding alone: short ones leave other errors to be seen
+SHORT = {"lookahead": 1, "critic.lr": 1e-4}
 TRAIN = """
     import sys
     import jax, numpy as np, seca_jax
@@ -28,10 +30,7 @@ TRAIN = """
         result = seca_jax.train(settings)
         metrics = {n: x for n, x in result.metrics.items() if n not in ("wall_s", "perf/steps_per_s")}
         leaves = jax.tree_util.tree_leaves_with_path(result.params)
-        return metrics | {"params" + jax.tree_util.keystr(path): leaf for path, leaf in leaves}
-
-    def norm(x):
-        return np.linalg.norm(x.reshape(len(x), -1), axis=1)
+        return metrics | {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
 
     def check_same(settings, seeds, mesh, expected):
         found = numbers(settings | {"seeds": seeds, "mesh": mesh})
@@ -39,12 +38,6 @@ TRAIN = """
         for name, right in expected.items():
             if name not in found:  # as of battles that only other seeds have ended
                 assert np.isnan(right[:seeds]).all(), name
-                continue
-            if name.startswith("params"):
-                # Adam makes a whole step of a gradient that is rounding alone: here and there one is off
-                share = 1e-4 if right.ndim > 2 else 1e-3  # biases start at nought: all of them is learned
-                error, allowed = norm(found[name] - right[:seeds]), share * norm(right[:seeds]) + 1e-5
-                assert (error <= allowed).all(), (mesh + name, error, allowed)
                 continue
             np.testing.assert_allclose(found[name], right[:seeds], rtol=1e-3, atol=1e-5, err_msg=mesh + name)
 """
@@ -81,7 +74,7 @@ def test_numbers_do_not_depend_on_who_shares_environments():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("algo", "changes"), [("seca", {}), ("seca", {"lookahead": 1}), ("qmix", {})])
+@pytest.mark.parametrize(("algo", "changes"), [("seca", {}), ("seca", SHORT), ("qmix", {})])
 def test_numbers_do_not_depend_on_the_mesh(algo, changes):
     """With fewer seeds than eight devices, as many, and more."""
     agree("3m", algo, (1, "1x8"), (2, "2x4"), (8, "8x1"), (9, "4x2"), **changes)

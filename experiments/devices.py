@@ -13,7 +13,8 @@ program: what an accelerator would launch in an update of one seed: loops, their
 and kernels, those of a program that is made as for an accelerator (every batch in one piece) and compiled for
 a CPU, whose fusions differ: an estimate.
 
-Rows in experiments/results/devices/<what>.{json,md}. Other keys are a training run's. Options:
+Each takes minutes, meshes a quarter of an hour. Rows go to experiments/results/devices/<what>.{json,md}, in
+the place of those that are there. Other keys are a training run's, but for what the rows differ in. Options:
 """
 
 import json
@@ -31,10 +32,12 @@ from seca_jax.config import commands, compose
 from seca_jax.config.check import ConfigError
 from seca_jax.config.keys import key
 from seca_jax.config.words import options as checked_options
+from seca_jax.config.words import parse
 
 RESULTS = Path(__file__).parent / "results" / "devices"
 MEMORY = (
     "map=3m",
+    "map=3m preset=accelerator",
     "map=2s3z",
     "map=2s3z algo=qmix",
     "map=2s3z num_envs=256 seeds=2",
@@ -44,7 +47,14 @@ MEMORY = (
 SPREAD, SHARED = ("1x1", "2x1", "4x1", "8x1"), ("1x1", "1x2", "1x4", "1x8")
 LEARNERS = ("seca", "qmix")
 KINDS = ("memory", "meshes", "program")
+ROW = "row"  # the word by which a process of its own is asked for one configuration's
 PRESETS = ("default", "accelerator")
+# Keys that the rows differ in
+OWN = {
+    "memory": ("map", "algo", "num_envs", "seeds", "preset"),
+    "meshes": ("algo", "seeds", "mesh"),
+    "program": ("preset", "seeds"),
+}
 # Of a compiled program's instructions, those that launch nothing
 NAMES_ONLY = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all")
 SEEDS = 8  # where they are spread: no device is idle
@@ -56,7 +66,7 @@ OWN_PAGES = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536
 class Options:
     """Keys of the command line."""
 
-    what: str = key("memory", "memory, meshes or program", choices=(*KINDS, "row"))
+    what: str = key("memory", "memory, meshes or program", choices=KINDS)
 
 
 def status(name: str) -> int:
@@ -90,7 +100,7 @@ def memory_row(words: list[str]) -> dict[str, Any]:
     return {
         "words": " ".join(words),
         "devices": len(devices),
-        "predicted": predicted.total,
+        "predicted": predicted.training,
         "reserved": reserved,
         "resident": status("VmHWM") - before,
     }
@@ -100,7 +110,7 @@ def memory_rows(words: list[str]) -> list[dict[str, Any]]:
     """Every configuration of MEMORY, one after the other."""
     rows = []
     for own in MEMORY:
-        command = [sys.executable, __file__, "what=row", *own.split(), *words]
+        command = [sys.executable, __file__, ROW, *own.split(), *words]
         done = subprocess.run(command, env=os.environ | OWN_PAGES, stdout=subprocess.PIPE, text=True)
         if done.returncode:
             raise ConfigError(f"{own}: the process that measures it failed")
@@ -255,12 +265,16 @@ def program_cells(rows: list[dict[str, Any]]) -> list[list[str]]:
 
 def report(words: list[str]) -> None:
     """Measure what the words ask for and write it; raises ConfigError, OSError."""
-    own = [word for word in words if word.startswith("what=")]
-    options: Options = checked_options(own, Options)
-    rest = [word for word in words if word not in own]
-    if options.what == "row":
-        print(json.dumps(memory_row(rest)))
+    if words[:1] == [ROW]:
+        print(json.dumps(memory_row(words[1:])))
         return
+    own = [word for word in words if word.startswith("what=")]
+    rest = [word for word in words if word not in own]
+    options: Options = checked_options(own, Options)
+    given = parse(rest)
+    if taken := [name for name in OWN[options.what] if name in given]:
+        raise ConfigError(f"{taken[0]}={given[taken[0]]}: what={options.what} has its own; leave the key out")
+    compose.from_words(rest)  # what is wrong is better known at once
     rows, cells = {
         "memory": (memory_rows, memory_cells),
         "meshes": (mesh_rows, mesh_cells),

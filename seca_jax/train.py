@@ -150,6 +150,15 @@ def settled(job: Job) -> Config | None:
     return compose.resumed({**values, "resume": config.out})
 
 
+def has_preset(job: Job) -> bool:
+    """Whether the preset of a job has anything to say to its learner on its map."""
+    algo, preset, map_name = job.config.algo, job.config.preset, job.config.map
+    *_, everywhere, there, own, own_there = (
+        settings for _, settings in compose.layers(algo, preset, map_name)
+    )
+    return any((everywhere, there, own, own_there))
+
+
 def train(jobs: Sequence[Job], argv: Sequence[str]) -> int:
     """Runs one after the other; the highest exit status of them.
 
@@ -228,6 +237,10 @@ def main(argv: list[str] | None = None) -> int:
         for line in repeated(argv):
             print(f"warning: {line}", file=sys.stderr)
         jobs = plan(argv)
+        presets = {job.config.preset for job in jobs} - {Config.preset}
+        if presets and not any(map(has_preset, jobs)):
+            told, learners = (", ".join(sorted(x)) for x in (presets, {job.config.algo for job in jobs}))
+            print(f"warning: preset={told} changes nothing under algo={learners}", file=sys.stderr)
         for name in (word.partition("=")[0] for word in argv if "=" in word):
             if all(unread(name, job.config.algo) for job in jobs):
                 learners = ", ".join(sorted({job.config.algo for job in jobs}))

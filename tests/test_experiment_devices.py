@@ -46,3 +46,13 @@ def test_tables_say_by_how_much_a_prediction_is_off():
     row = {"words": "map=3m", "devices": 2, "predicted": 2**20, "reserved": 2**21, "resident": 2**21}
     _, cells = devices.memory_cells([row])
     assert cells == ["`map=3m`", "2", "1.0", "2.0", "-50.0 %", "2.0", "2.0", "+0.0 %"]
+
+
+def test_what_the_rows_differ_in_cannot_be_given(capsys):
+    for words, complaint in (
+        (["what=meshes", "algo=mappo"], "algo=mappo: what=meshes has its own; leave the key out"),
+        (["what=program", "algo=mapo"], "algo=mapo: unknown (did you mean mappo?)"),
+        (["what=row"], "what=row: unknown; one of memory, meshes, program"),
+    ):
+        assert devices.main(words) == 2
+        assert complaint in capsys.readouterr().err

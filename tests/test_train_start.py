@@ -111,6 +111,10 @@ def test_a_key_that_changes_nothing_is_worth_a_warning(monkeypatch, capsys):
     assert capsys.readouterr().err == "warning: credit.order changes nothing under algo=vdn\n"
     assert train.main(["critic.kind=joint", "critic.pairs=4", "critic.mixing=8", "out=nowhere"]) == 0
     assert capsys.readouterr().err == "warning: critic.pairs changes nothing under critic.kind=joint\n"
+    assert train.main(["algo=vdn", "preset=accelerator", "out=nowhere"]) == 0
+    assert capsys.readouterr().err == "warning: preset=accelerator changes nothing under algo=vdn\n"
+    assert train.main(["algo=mappo", "preset=accelerator", "out=nowhere"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_help_shows_the_defaults_of_the_learner_asked_about(capsys):

@@ -363,8 +363,9 @@ def finish(
     state: State, stream: Stream | None, key: jax.Array, rollout: Rollout, *logs: Log
 ) -> tuple[State, Log]:
     """The next update's state, and this one's metrics, of whoever learns from the batch just played."""
-    metrics = rollout.totals()
-    if rollout.later:
+    metrics, known = rollout.totals(), len(rollout.later)
+    if known:  # while the first batch waits, what updates make of nothing is no number
+        logs = tuple(jax.tree.map(lambda x: jnp.where(state.updates < known, 0.0, x), log) for log in logs)
         state = replace(state, waiting=rollout.later)
     state = replace(
         state,

@@ -157,10 +157,11 @@ def check(config: Config) -> None:
         wrong = " and ".join(f"{name}={get(config, name)}" for name in uneven)
         right = " ".join(f"{name}={largest_part(config.num_envs, get(config, name))}" for name in uneven)
         raise ConfigError(f"{wrong} must divide num_envs={config.num_envs}, as {right} would")
+    preset_has = "" if config.preset == Config.preset else f" (unless given, preset={config.preset}'s)"
     if config.lookahead and config.rollout == "episode" and read("lookahead"):
         raise ConfigError(
-            f"lookahead={config.lookahead}: whole episodes (rollout=episode) are known to their end; "
-            "leave it at 0, or give rollout=stream"
+            f"lookahead={config.lookahead}{preset_has}: whole episodes (rollout=episode) are known to their "
+            "end; give lookahead=0, or rollout=stream"
         )
     check_mesh(config)
     check_distributed(config)
@@ -174,4 +175,10 @@ def check(config: Config) -> None:
         raise ConfigError(
             f"total_steps={config.total_steps}: less than one update, num_envs*window={update} steps; "
             "give more, or fewer num_envs"
+        )
+    if update is not None and read("lookahead") and config.total_steps <= config.lookahead * update:
+        raise ConfigError(
+            f"total_steps={config.total_steps}: {-(-config.total_steps // update)} updates of "
+            f"num_envs*window={update} steps, and lookahead={config.lookahead}{preset_has} leaves as many of "
+            f"them nothing to learn from; give more than {config.lookahead * update}"
         )

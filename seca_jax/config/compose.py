@@ -2,7 +2,8 @@
 
 A configuration is the schema's defaults, then the learner's own settings, then the preset's, then what
 the learner has of its own in that preset, then what the command line says: plain YAML, laid one over
-the other and typed by the schema. ``maps`` in a YAML file holds settings of single maps.
+the other and typed by the schema. ``maps`` in a YAML file holds settings of single maps; ``needs`` in a
+preset's names a key: to learners that do not look at it the preset says nothing.
 
 ``map`` may be a SMAX map itself, a YAML file or a Scenario, which then becomes part of the configuration.
 """
@@ -57,9 +58,12 @@ def layers(algo: str, preset: str, map_name: str) -> Iterator[tuple[str, dict[st
     """
     own = learners.learner(algo)
     place = f"algo/{algo}.yaml" if algo in learners.own() else f"the settings of {algo}"
+    common = learners.stored(CONF / "preset" / f"{preset}.yaml")
+    if learners.unread(common.pop("needs", "map"), algo):
+        common = {}
     files = (
         (place, own.get("settings", {})),
-        (f"preset/{preset}.yaml", learners.stored(CONF / "preset" / f"{preset}.yaml")),
+        (f"preset/{preset}.yaml", common),
         (f"{place}, preset {preset}", own.get("presets", {}).get(preset, {})),
     )
     for place, settings in files:

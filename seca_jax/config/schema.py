@@ -318,7 +318,9 @@ class Config:
     map: str = key("3m", "SMAX map, particle task, probe game, or the YAML file of a SMAX map of one's own")
     algo: str = key("seca", "learner")
     preset: str = key(
-        "default", "settings to start from: default (best measured on SMAX) or paper (the authors')"
+        "default",
+        "settings to start from: default (best measured on SMAX), accelerator (its like for hundreds of "
+        "environments, on-policy learners only) or paper (the authors')",
     )
     seeds: int = key(5, "seeds trained in parallel, vmapped", low=1)
     seed: int = key(0, "the first seed; the others follow it", low=0)
@@ -333,12 +335,13 @@ class Config:
         "stream (self-restarting environments, windows) or episode (the paper's whole episodes)",
         choices=("stream", "episode"),
     )
-    window: int = key(64, "steps of each environment between updates, rollout=stream only", low=1)
+    window: int = key(64, "steps of each environment between updates, rollout=stream only", low=1, high=4096)
     lookahead: int = key(
         0,
         "ours: windows played after a batch before it is learned from, whose rewards its returns then know; "
         "for short windows of many environments",
         low=0,
+        high=64,
     )
     gamma: float = key(0.99, "discount", low=0, high=1, traced=True)
     lam: float = key(0.95, "lambda of TD(lambda)", low=0, high=1, traced=True)

@@ -33,9 +33,19 @@ PLOT_SHARE = 0.05  # of the wall clock that may go into redrawing curves.png
 Callback = Callable[[int, dict[str, np.ndarray]], object]
 
 
-def train_numbers(tally: Tally, steps_per_s: float) -> list[dict[str, float]]:
-    """The ``train/*`` and ``perf/*`` numbers of each seed, none without an update; leaves ``[seeds]``."""
+def train_numbers(
+    tally: Tally, steps_per_s: float, updates: np.ndarray, waiting: int = 0
+) -> list[dict[str, float]]:
+    """The ``train/*`` and ``perf/*`` numbers of each seed, none without an update.
+
+    Args:
+        tally: leaves ``[seeds]``.
+        steps_per_s: of all seeds.
+        updates: ``[seeds]``, made so far.
+        waiting: a run's first updates, which have nothing to learn from yet and add noughts to the tally.
+    """
     rows = []
+    learned = np.minimum(tally.updates, np.maximum(updates - waiting, 0)).tolist()
     for i, updates in enumerate(tally.updates.tolist()):
         if not updates:
             rows.append({})
@@ -46,7 +56,8 @@ def train_numbers(tally: Tally, steps_per_s: float) -> list[dict[str, float]]:
             row["train/win_rate"] = sums["sum/wins"] / episodes
             row["train/return"] = sums["sum/return"] / episodes
             row["train/length"] = sums["sum/length"] / episodes
-        means = {name: total / updates for name, total in sums.items() if not name.startswith("sum/")}
+        totals = {name: total for name, total in sums.items() if not name.startswith("sum/")}
+        means = {name: total / learned[i] for name, total in totals.items() if learned[i]}
         row |= {f"train/{name}": mean for name, mean in means.items() if name != "finite"}
         rows.append(row | {"perf/steps_per_s": round(steps_per_s, 1)})
     return rows
@@ -322,7 +333,7 @@ def run(
         else:
             ends = step >= config.total_steps
             totals = program.fetch(tally)
-            numbers = train_numbers(totals, pace.line())
+            numbers = train_numbers(totals, pace.line(), program.fetch(state.updates), config.lookahead)
             evaluates = ends or step // config.eval.interval > last // config.eval.interval
             if evaluates:
                 terminal.status(step, "evaluating")

@@ -15,6 +15,7 @@ import numpy as np
 from jax.extend import core
 
 from seca_jax.config.check import ConfigError
+from seca_jax.config.keys import get
 from seca_jax.config.learners import idle
 from seca_jax.config.schema import Config
 from seca_jax.runtime.devices import Device, is_key
@@ -32,19 +33,39 @@ SAME = ("reshape", "squeeze", "expand_dims", "copy", "copy_p", "optimization_bar
         "random_unwrap")  # the operand's memory under another name  # fmt: skip
 IN_PLACE = ("dynamic_update_slice", "scatter")  # written into the first operand
 
+# What memory goes to, in words, and which keys make it less
+NETWORKS, REPLAY, WAITING = "networks and optimisers", "replay", "windows that wait"
+ENVIRONMENTS, CHECKPOINT = "environments", "a checkpoint as it is written"
+UPDATE, EVALUATION = "an update's batch and gradients", "evaluation"
+LESS = {
+    NETWORKS: ("critic.hypernet_hidden", "critic.value_hidden", "actor.hidden", "seeds"),
+    REPLAY: ("q.memory", "q.episodes", "seeds"),
+    WAITING: ("lookahead", "num_envs", "window", "seeds"),
+    ENVIRONMENTS: ("num_envs", "seeds"),
+    UPDATE: ("num_envs", "window", "lookahead", "q.batch", "critic.hypernet_hidden", "seeds"),
+    EVALUATION: ("eval.episodes", "seeds"),
+}
+
 
 class Prediction(NamedTuple):
     """Bytes on each device."""
 
     networks: int  # parameters, target parameters and the optimisers' moments
     replay: int
+    waiting: int  # windows that have not been learned from, under lookahead
     rest: int  # of the state: environments, counters
     update: int  # what an update needs besides the state
+    evaluation: int  # what evaluation needs besides the state
 
     @property
-    def total(self) -> int:
-        """All of them."""
-        return sum(self)
+    def state(self) -> int:
+        """What is there from start to end, and what a checkpoint holds."""
+        return self.networks + self.replay + self.waiting + self.rest
+
+    @property
+    def training(self) -> int:
+        """The most at once while training: an update's and the state's."""
+        return self.state + self.update
 
 
 def predict(functions: Any) -> Prediction:
@@ -52,15 +73,18 @@ def predict(functions: Any) -> Prediction:
     along, sharing = functions.mesh.shape
     arguments = functions.arguments
     state = arguments[1]
-    parts = {name: size(getattr(state, name, None)) // along for name in ("params", "target", "replay")}
+    names = ("params", "target", "replay", "waiting")
+    parts = {name: size(getattr(state, name, None)) // along for name in names}
     optimisers = [name for name in getattr(state, "__dict__", ()) if name == "opt" or name.endswith("_opt")]
     networks = parts["params"] + parts["target"]
     networks += sum(size(getattr(state, name)) for name in optimisers) // along
-    rest = size(arguments[:3]) // along - networks - parts["replay"]
+    rest = size(arguments[:3]) // along - networks - parts["replay"] - parts["waiting"]
     update = int(GAPS * peak(functions.chunk.trace(*arguments).jaxpr.jaxpr))
     if sharing > 1:  # each has its share of the environments, and gradients of its own
         update = update // sharing + parts["params"]
-    return Prediction(networks, parts["replay"], rest, update)
+    tested = functions.test.trace(functions.by_seed, state.params, state.updates)
+    evaluation = int(GAPS * peak(tested.jaxpr.jaxpr))
+    return Prediction(networks, parts["replay"], parts["waiting"], rest, update, evaluation)
 
 
 def size(tree: Any) -> int:
@@ -113,35 +137,39 @@ def told(config: Config, functions: Any) -> str:
     Raises:
         ConfigError: more than there is; it says what takes it and what would take less.
     """
-    found = predict(functions)
-    own = sum(device.process_index == jax.process_index() for device in functions.mesh.flat)
+    found, devices = predict(functions), functions.mesh
+    cpu = devices.flat[0].platform == "cpu"
     parts = {
-        "networks and optimisers": found.networks,
-        "replay": found.replay,
-        "environments": found.rest,
-        "an update's batch and gradients": found.update,
+        NETWORKS: found.networks,
+        REPLAY: found.replay,
+        WAITING: found.waiting,
+        ENVIRONMENTS: found.rest,
     }
-    where = "on each device" if own > 1 else "in all"
-    shown = ", ".join(f"{name} {mebi(part)}" for name, part in parts.items() if part >= found.total / 100)
-    line = f"memory: about {mebi(found.total)} {where} ({shown})"
-    limit = available(list(functions.mesh.flat))
-    if limit is None or found.total <= limit:
+    if found.update >= found.evaluation:  # they take turns
+        parts[UPDATE] = found.update
+    else:
+        parts[EVALUATION] = found.evaluation
+    if cpu and config.out:  # an accelerator's is in main memory
+        parts[CHECKPOINT] = found.state
+    total = sum(parts.values())
+    where = "on each device" if devices.size > 1 else "in all"
+    shown = ", ".join(f"{name} {mebi(part)}" for name, part in parts.items() if part >= total / 100)
+    line = f"memory: about {mebi(total)} {where} ({shown})"
+    limit = available(list(devices.flat))
+    if limit is None or total <= limit:
         return line
-    raise ConfigError(f"{line}, and there are {mebi(limit)}; {advice(config, parts)}")
+    more = "" if cpu else ", or more devices"  # those of a CPU have one memory
+    raise ConfigError(f"{line}, and there are {mebi(limit)}; {advice(config, parts)}{more}")
 
 
 def advice(config: Config, parts: dict[str, int]) -> str:
     """What to change where memory does not suffice, by what takes most of it."""
-    most = max(parts, key=parts.__getitem__)
-    names = {
-        "networks and optimisers": ("critic.hypernet_hidden", "critic.value_hidden", "seeds"),
-        "replay": ("q.memory", "q.episodes", "seeds"),
-        "environments": ("num_envs", "seeds"),
-        "an update's batch and gradients": ("num_envs", "window", "q.batch", "seeds"),
-    }[most]
-    read = [name for name in names if not idle(name, config)]
-    values = [f"{name}={jax.tree.reduce(getattr, name.split('.'), config)}" for name in read]
-    return f"give less of {' or '.join(values)}, or more devices"
+    most = max(LESS, key=lambda name: parts.get(name, 0))  # a checkpoint is as large as these make it
+    read = [name for name in LESS[most] if not idle(name, config)]
+    if config.rollout == "episode" and "window" in read:
+        read.remove("window")
+    values = [f"{name}={value}" for name in read if (value := get(config, name))]
+    return f"give less of {' or '.join(values)}"
 
 
 def mebi(count: int) -> str:

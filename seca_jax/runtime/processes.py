@@ -14,7 +14,6 @@ import sys
 import time
 import traceback
 import zlib
-from dataclasses import asdict
 from typing import Any, Callable, Iterator, TypeVar
 
 import jax
@@ -23,8 +22,8 @@ from jax.experimental import multihost_utils
 
 from seca_jax import door
 from seca_jax.config.check import ConfigError
-from seca_jax.config.keys import replace
-from seca_jax.config.schema import Config, DistributedConfig
+from seca_jax.config.keys import get, replace
+from seca_jax.config.schema import Config, DistributedConfig, keys
 
 Result = TypeVar("Result")
 
@@ -56,6 +55,11 @@ def start(config: Config) -> None:
             **({} if wanted.coordinator == AUTO else where), initialization_timeout=wanted.timeout
         )
     except (OSError, RuntimeError, ValueError) as error:
+        if wanted.coordinator == AUTO and "coordinator_address" in str(error):
+            raise ConfigError(
+                "distributed=auto: neither Slurm, Open MPI, Kubernetes nor a TPU pod tells here where the "
+                "processes are; give distributed=HOST:PORT, distributed.processes and distributed.process"
+            ) from None
         detail = " ".join(str(error).split())[:200]
         raise ConfigError(
             f"distributed.coordinator={wanted.coordinator}: the processes did not meet ({detail})"
@@ -190,10 +194,13 @@ def same_run(config: Config) -> Config:
     config = replace(replace(config, "out", out), "name", name)
     if config.resume:
         config = replace(config, "resume", out)
-    told = asdict(replace(config, "distributed", DistributedConfig()))
-    if len(set(gathered(zlib.crc32(repr(told).encode()) >> 1))) > 1:
+    names = [name for name, _ in keys() if not name.startswith("distributed.")]
+    own = [zlib.crc32(repr(get(config, name)).encode()) >> 1 for name in names]
+    everyone = np.asarray(multihost_utils.process_allgather(np.array(own, np.int32)))
+    if differ := [name for name, column in zip(names, everyone.T) if len(set(column)) > 1]:
         raise ConfigError(
-            "the processes of a distributed run were started with different keys; give all the same"
+            f"the processes of a distributed run were started with different {', '.join(differ)}; "
+            "give all of them the same"
         )
     return config
 

@@ -177,6 +177,7 @@ class Functions:
         self.chunk = compiled(chunk, (0, 0, 0, None), donate_argnums=(1, 2))
         self.reset = compiled(lambda state: fresh_tally(some, state))
         state, tally = jax.eval_shape(self.init, self.place(np.zeros(config.seeds, np.uint32)))
+        self.by_seed = jax.ShapeDtypeStruct((axis.rows,), jnp.uint32)
         rates = {name: jax.ShapeDtypeStruct((axis.rows,), jnp.float32) for name in traced()}
         self.arguments = rates, state, tally, jax.ShapeDtypeStruct((), jnp.int32)
         self.abstract = jax.tree.map(

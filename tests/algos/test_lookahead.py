@@ -11,6 +11,8 @@ from seca_jax.algos import actor_critic, mappo, policy, seca
 from seca_jax.config import compose
 from seca_jax.config.check import ConfigError, check
 from seca_jax.envs import probes
+from seca_jax.runtime.loop import train_numbers
+from seca_jax.runtime.program import Tally
 
 WINDOW, ENVS, AHEAD = 3, 4, 2
 TINY = {
@@ -53,6 +55,25 @@ def test_nothing_is_learned_before_the_first_window_knows_what_followed(trained)
         assert not same(before.params.actor, after.params.actor)
         assert not same(before.params.critic, after.params.critic)
     assert all(float(log["finite"]) == 1.0 for log in logs)
+
+
+def test_what_has_not_been_learned_has_no_numbers(trained):
+    """Noughts in an update's metrics, and nothing in the line of a log that has such updates alone."""
+    config, _, states, logs = trained
+    for log in logs[:AHEAD]:
+        assert not any(
+            float(x) for name, x in log.items() if not name.startswith("sum/") and name != "finite"
+        )
+    assert all(float(log["entropy"]) > 0 for log in logs[AHEAD:])
+
+    def line(made):
+        sums = {name: np.array([sum(float(log[name]) for log in logs[:made])]) for name in logs[0]}
+        tally = Tally(sums=sums, updates=np.array([made]), since=np.array([0]), broken_at=np.array([-1]))
+        (row,) = train_numbers(tally, 1.0, np.asarray(states[made].updates)[None], config.lookahead)
+        return row
+
+    assert "train/entropy" not in line(AHEAD) and "train/length" in line(AHEAD)
+    assert line(AHEAD + 1)["train/entropy"] == pytest.approx(float(logs[AHEAD]["entropy"]))
 
 
 def test_steps_are_counted_as_they_are_played(trained):

@@ -81,11 +81,12 @@ MAPS = ", ".join(envs.names())
             "actor.minibatches=4 and critic.minibatches=4 must divide num_envs=1, as actor.minibatches=1 "
             "critic.minibatches=1 would",
         ),
+        ("lookahead=65", "lookahead=65: must lie between 0 and 64"),
         ("rollout=streams", "rollout=streams: unknown; one of stream, episode"),
         ("device=cuda", "device=cuda: unknown; one of auto, cpu, gpu, tpu"),
         ("seeds=0", "seeds=0: must be at least 1"),
         ("num_envs=-1", "num_envs=-1: must be at least 1"),
-        ("window=0", "window=0: must be at least 1"),
+        ("window=0", "window=0: must lie between 1 and 4096"),
         ("eval.episodes=0", "eval.episodes=0: must be at least 1"),
         ("log.interval=0", "log.interval=0: must be at least 1"),
         ("checkpoint.keep=0", "checkpoint.keep=0: must be at least 1"),
@@ -107,6 +108,13 @@ MAPS = ", ".join(envs.names())
 )  # fmt: skip
 def test_bad_values_are_refused(refused, word, complaint):
     assert refused(word) == complaint
+
+
+def test_a_run_that_would_never_learn_is_refused(refused):
+    assert refused("preset=accelerator", "total_steps=8192") == (
+        "total_steps=8192: 2 updates of num_envs*window=4096 steps, and lookahead=2 (unless given, "
+        "preset=accelerator's) leaves as many of them nothing to learn from; give more than 8192"
+    )
 
 
 @pytest.mark.parametrize("order", ["ig", "ig-", "ig-0", "ig--3", "ig-x", "reversed"])

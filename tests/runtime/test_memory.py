@@ -74,9 +74,33 @@ def test_advice_names_what_the_learner_reads():
     assert "q.memory=1024 or q.episodes=5000 or seeds=5" in memory.advice(config, {"replay": 2})
     name = "networks and optimisers"
     assert "critic.hypernet_hidden" not in memory.advice(config, {name: 2})
-    assert "of critic.value_hidden=128 or seeds" in memory.advice(compose.from_words(["map=3m"]), {name: 2})
+    assert "of critic.value_hidden=128 or actor.hidden" in memory.advice(
+        compose.from_words(["map=3m"]), {name: 2}
+    )
     joint = compose.from_words(["map=3m", "critic.kind=joint"])
-    assert "of critic.hypernet_hidden=32 or seeds" in memory.advice(joint, {name: 2})
+    assert "of critic.hypernet_hidden=32 or actor.hidden" in memory.advice(joint, {name: 2})
+    update = {memory.UPDATE: 2, memory.CHECKPOINT: 3}
+    assert "of num_envs=64 or window=64 or seeds" in memory.advice(compose.from_words(["map=3m"]), update)
+    ahead = compose.from_words(["map=3m", "lookahead=3"])
+    assert "window=64 or lookahead=3 or seeds" in memory.advice(ahead, update)
+    whole = compose.from_words(["map=3m", "rollout=episode"])
+    assert "window" not in memory.advice(whole, update)
+
+
+def test_whatever_takes_most_at_once_is_told():
+    """Windows that wait by themselves; evaluation where it takes more than an update; a copy to be saved."""
+    from seca_jax.config import compose
+    from seca_jax.runtime import session
+
+    def told(**changes):
+        words = [f"{name}={value}" for name, value in ({"map": "3m", "seeds": 1} | changes).items()]
+        config = compose.from_words(words)
+        return memory.told(config, session.functions_of(config, session.devices_of(config)))
+
+    assert "evaluation" not in told() and memory.WAITING not in told() and memory.CHECKPOINT not in told()
+    assert memory.WAITING in told(lookahead=2) and memory.CHECKPOINT in told(lookahead=2, out="runs/x")
+    with pytest.raises(memory.ConfigError, match="evaluation .* less of eval.episodes=1"):
+        told(**{"eval.episodes": 10**8})
 
 
 def test_free_memory_is_told():
@@ -94,7 +118,7 @@ MEASURE = """
     functions = session.functions_of(config, session.prepare(config)[0])
     compiled = functions.chunk.lower(*functions.arguments).compile().memory_analysis()
     kept = compiled.argument_size_in_bytes + compiled.output_size_in_bytes - compiled.alias_size_in_bytes
-    print(memory.predict(functions).total / (kept + compiled.temp_size_in_bytes))
+    print(memory.predict(functions).training / (kept + compiled.temp_size_in_bytes))
 """
 
 

@@ -147,7 +147,10 @@ def test_bad_input_of_one_is_a_line_of_all(tmp_path):
     assert [(status, err) for status, _, err in told] == [(2, complaint)] * 2
     command = [stub.__file__, *SMALL, f"out={tmp_path / 'run'}"]
     told = ends(start(command, own=[["total_steps=400"], ["total_steps=800"]]))
-    complaint = "the processes of a distributed run were started with different keys; give all the same"
+    complaint = (
+        "the processes of a distributed run were started with different total_steps; give all of them "
+    )
+    complaint += "the same"
     assert [(status, err) for status, _, err in told] == [(2, f"error: {complaint}\n")] * 2
     assert not (tmp_path / "run").exists()
 

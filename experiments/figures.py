@@ -299,6 +299,7 @@ FIGURES: dict[str, tuple[Panel, ...]] = {
     ),
     "search": _questions("1", "2", "3", "4", "5", "6"),
     "budget": _questions("7", "8"),
+    "confirm": _questions("9", "10"),
 }
 
 PARTICLE_TASKS = ("predator_prey", "cooperative_navigation")

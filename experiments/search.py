@@ -172,6 +172,19 @@ ROUNDS: dict[str, Round] = {
         )
         for number, map_name in (("7", "2s3z"), ("8", "3m"))
     },
+    # Where two seeds left it open, ten others
+    **{
+        number: Round(
+            map_name,
+            ("seeds=10", "seed=100", "total_steps=200_000", "eval.interval=25_000", "log.interval=25_000"),
+            {algo: _from(algo, ((), (other,))) for algo, other in changes.items()},
+            start={},
+        )
+        for number, map_name, changes in (
+            ("9", "2s3z", {"mappo": "critic.updates=4", "coma": "critic.updates=8"}),
+            ("10", "3m", {"qmix": "q.updates=4"}),
+        )
+    },
 }
 
 

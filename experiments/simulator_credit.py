@@ -40,8 +40,8 @@ from seca_jax.algos.policy import policy_gradient
 from seca_jax.algos.seca import weighed
 from seca_jax.config.schema import Config
 from seca_jax.envs.base import Environment
+from seca_jax.experience.batch import Rollout
 from seca_jax.experience.returns import td_lambda
-from seca_jax.experience.rollout import Rollout
 from seca_jax.train import main
 from seca_jax.types import Learner, View
 

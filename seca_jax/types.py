@@ -24,7 +24,7 @@ import jax
 from flax import struct
 
 if TYPE_CHECKING:
-    from seca_jax.experience.rollout import Rollout
+    from seca_jax.experience.batch import Rollout
 
 
 @struct.dataclass

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from seca_jax.experience.rollout import Rollout
+from seca_jax.experience.batch import Rollout
 from seca_jax.types import Carry, View
 
 

@@ -22,7 +22,8 @@ from seca_jax.arrays import all_finite, alongside, in_chunks, masked_mean
 from seca_jax.config.schema import Config, CreditConfig
 from seca_jax.envs.base import Environment
 from seca_jax.experience import rollout as rollouts
-from seca_jax.experience.rollout import Rollout, Stream, start_stream
+from seca_jax.experience.batch import Rollout, unplayed
+from seca_jax.experience.rollout import Stream, start_stream
 from seca_jax.networks.agent import Network, agent_input, initial_carry
 from seca_jax.types import Assess, Carry, Learner
 
@@ -179,7 +180,7 @@ def init(parts: Parts, key: jax.Array) -> TrainState:
         critic_updates=zero,
     )
     if config.lookahead:
-        window = rollouts.unplayed(jax.eval_shape(lambda *given: played(parts, *given)[1], state, key))
+        window = unplayed(jax.eval_shape(lambda *given: played(parts, *given)[1], state, key))
         state = replace(state, waiting=(window,) * config.lookahead)
     return state
 

@@ -33,7 +33,7 @@ from seca_jax.config.schema import Config
 from seca_jax.credit import order
 from seca_jax.credit.advantage import prefixes, ranks
 from seca_jax.envs.base import Environment
-from seca_jax.experience.rollout import Rollout
+from seca_jax.experience.batch import Rollout
 from seca_jax.networks.agent import Network, Separate, agent_input, apply
 from seca_jax.networks.mixers import best_actions, channels, value_of
 from seca_jax.types import Carry, View

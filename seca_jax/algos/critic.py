@@ -12,8 +12,8 @@ from seca_jax.algos.minibatches import descend, passes
 from seca_jax.arrays import alongside, cut, in_chunks, num_chunks
 from seca_jax.config.schema import Config, CriticConfig
 from seca_jax.envs.base import Environment
+from seca_jax.experience.batch import Rollout, next_value
 from seca_jax.experience.returns import td_lambda
-from seca_jax.experience.rollout import Rollout, next_value
 from seca_jax.networks.critic import Dueling, DuelingHead, Multilinear, make_hypernetwork
 from seca_jax.types import View
 

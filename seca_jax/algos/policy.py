@@ -13,7 +13,7 @@ from seca_jax.algos.minibatches import descend, passes
 from seca_jax.arrays import masked_mean
 from seca_jax.config.schema import ActorConfig, Config
 from seca_jax.envs.base import Environment
-from seca_jax.experience.rollout import Rollout
+from seca_jax.experience.batch import Rollout
 from seca_jax.networks import agent as networks
 from seca_jax.networks.agent import Network, agent_input, unroll
 from seca_jax.types import Carry

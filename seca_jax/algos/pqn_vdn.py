@@ -31,8 +31,9 @@ from seca_jax.arrays import masked_mean
 from seca_jax.config.schema import Config
 from seca_jax.envs.base import Environment
 from seca_jax.experience import rollout as rollouts
+from seca_jax.experience.batch import Rollout, next_value
 from seca_jax.experience.returns import td_lambda
-from seca_jax.experience.rollout import Rollout, Stream, next_value, start_stream
+from seca_jax.experience.rollout import Stream, start_stream
 from seca_jax.networks import agent as networks
 from seca_jax.networks.agent import Network, agent_input, unroll
 from seca_jax.networks.mixers import value_of

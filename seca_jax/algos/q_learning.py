@@ -18,8 +18,9 @@ from seca_jax.arrays import all_finite, masked_mean
 from seca_jax.config.schema import Config
 from seca_jax.envs.base import Environment
 from seca_jax.experience import replay as replays
+from seca_jax.experience.batch import Rollout
 from seca_jax.experience.replay import Batch, Replay
-from seca_jax.experience.rollout import Rollout, collect_episodes
+from seca_jax.experience.rollout import collect_episodes
 from seca_jax.networks import agent as networks
 from seca_jax.networks.agent import MASKED, Network, agent_input, apply, initial_carry
 from seca_jax.networks.mixers import Utilities, best_actions, unroll

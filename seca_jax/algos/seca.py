@@ -34,7 +34,7 @@ from seca_jax.config.schema import Config, CreditConfig
 from seca_jax.credit import attribution, order
 from seca_jax.credit.advantage import sequential
 from seca_jax.envs.base import Environment
-from seca_jax.experience.rollout import Rollout
+from seca_jax.experience.batch import Rollout
 from seca_jax.types import Assessment, Learner
 
 MEMORY = 0.95  # of the running slope: about twenty updates

@@ -9,7 +9,8 @@ import numpy as np
 from flax import struct
 
 from seca_jax.envs.base import Environment, batch_axes, take
-from seca_jax.experience.rollout import Rollout, collect_episodes
+from seca_jax.experience.batch import Rollout
+from seca_jax.experience.rollout import collect_episodes
 from seca_jax.types import Act, Carry, View
 
 

@@ -18,7 +18,8 @@ from flax import struct
 from seca_jax.arrays import alongside, shared_out, sharers
 from seca_jax.config.schema import Config
 from seca_jax.envs.base import Environment
-from seca_jax.experience.rollout import Rollout, anywhere
+from seca_jax.experience.batch import Rollout
+from seca_jax.experience.rollout import anywhere
 from seca_jax.types import View
 
 PER_ROW = 4  # episodes that a row of a batch holds where all are as long as they can be

@@ -9,7 +9,8 @@ import numpy as np
 from seca_jax.envs.base import Environment
 from seca_jax.envs.smax.frame import Frame
 from seca_jax.envs.smax.units import TABLE
-from seca_jax.experience.rollout import Rollout, watch_episode
+from seca_jax.experience.batch import Rollout
+from seca_jax.experience.rollout import watch_episode
 from seca_jax.show import battle, credit_figure, credit_panel, style
 from seca_jax.types import Assessment, Learner
 

@@ -11,7 +11,7 @@ from seca_jax.algos.actor_critic import UnderCritic
 from seca_jax.algos.critic import Critic
 from seca_jax.config.schema import ActorConfig, Config, CreditConfig, CriticConfig
 from seca_jax.envs import probes
-from seca_jax.experience import rollout
+from seca_jax.experience.batch import Rollout
 from seca_jax.types import View
 
 SMALL = dict(map="delayed", num_envs=4, window=7, total_steps=1_000)
@@ -126,7 +126,7 @@ def batch():
         floats=0,
     )
     age = np.array([[0, 3], [1, 4], [2, 0], [3, 1], [0, 2], [1, 3]])
-    steps = rollout.Rollout(
+    steps = Rollout(
         view=View(jnp.zeros((T, B, N, 1)), jnp.ones((T, B, N, A), bool), jnp.zeros((T, B, 1))),
         action=jnp.argmax(action, -1),
         extra=None,

@@ -10,6 +10,7 @@ import pytest
 
 from seca_jax.envs.base import Environment
 from seca_jax.experience import rollout
+from seca_jax.experience.batch import next_value
 from seca_jax.networks.agent import Agent, agent_input, initial_carry, unroll
 from seca_jax.types import Carry, Outcome, View
 
@@ -126,7 +127,7 @@ def test_bootstrap_uses_the_views_before_the_restart(stream):
     # "Value" of a view: 100 * its time + the step it was seen at, so that every mix-up shows.
     value = 100.0 * batch.view.state[..., 0]
     tail = 100.0 * batch.tail.state[..., 0]
-    got = np.asarray(rollout.next_value(batch, value, tail))
+    got = np.asarray(next_value(batch, value, tail))
     age = np.arange(11)[:, None] % np.minimum(ENDS, LIMIT)
     goes_on = ~(np.asarray(batch.terminated))
     # The state after a transition has one more step on its clock, at the time limit too.
@@ -152,7 +153,7 @@ def test_windows_that_follow_each_other_are_one_longer_window(agent, stream):
     def following(batch):
         value = 100.0 * batch.view.state[..., 0] + batch.tail_carry.hidden[0, :, 0, 0]
         tail = 100.0 * batch.tail.state[..., 0] + batch.tail_carry.hidden[..., 0, 0]
-        return np.where(batch.terminated, 0.0, rollout.next_value(batch, value, tail))
+        return np.where(batch.terminated, 0.0, next_value(batch, value, tail))
 
     np.testing.assert_allclose(following(whole), following(long), rtol=1e-5)
     # What is counted is what was played last.

@@ -5,7 +5,7 @@
     python experiments/devices.py what=program map=2s3z
 
 memory: for some configurations the bytes that a run says it will take, what XLA reserves for the compiled
-program, and by how much the process's resident memory grows, at its peak during two updates.
+program, and what is resident of it at the peak of two updates: the state, and by how much the process grows.
 meshes: training's steps a second on 1, 2, 4 and 8 devices, seeds spread over them and a single seed's
 environments shared by them. A CPU's devices are virtual: more of them than cores tell what dividing a run
 costs, not what it gains. All meshes of a learner are timed in one process and take turns.
@@ -20,6 +20,7 @@ the place of those that are there. Other keys are a training run's, but for what
 import json
 import os
 import re
+import statistics
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ OWN = {
 }
 # Of a compiled program's instructions, those that launch nothing
 NAMES_ONLY = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all")
+REPEATS = 5  # of what is resident: it differs by a tenth from one to the next
 SEEDS = 8  # where they are spread: no device is idle
 # Pages above this many bytes go back to the system once freed, so that growth is what is in use
 OWN_PAGES = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
@@ -90,19 +92,21 @@ def memory_row(words: list[str]) -> dict[str, Any]:
     predicted = memory.predict(program.functions)
     held = program.init()
     chunk, _, reserved = throughput.compiled(program.functions.chunk, program.rates, *held, np.int32(1))
-    jax.block_until_ready(chunk(program.rates, *held, np.int32(1)))  # threads and their stacks are there
-    del held
-    gc.collect()
-    before = status("VmRSS")
-    held = jax.block_until_ready(program.init())
-    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted anew
-    jax.block_until_ready(chunk(program.rates, *held, np.int32(2)))
+    # Once before it counts: threads and their stacks are there, and what made the state is not any more
+    held = jax.block_until_ready(chunk(program.rates, *held, np.int32(1)))
+    growths = []
+    for _ in range(REPEATS):
+        gc.collect()
+        before = status("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")  # the peak is counted anew
+        held = jax.block_until_ready(chunk(program.rates, *held, np.int32(2)))
+        growths.append(status("VmHWM") - before)
     return {
         "words": " ".join(words),
         "devices": len(devices),
         "predicted": predicted.training,
         "reserved": reserved,
-        "resident": status("VmHWM") - before,
+        "resident": memory.size(held) + int(statistics.median(growths)),
     }
 
 

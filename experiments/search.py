@@ -3,6 +3,8 @@
 A run is named by its words, so panels of a round that ask about the same setting share its run.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 Words = tuple[str, ...]
@@ -59,6 +61,15 @@ TODAY: dict[str, tuple[Words, ...]] = {
 }
 
 
+# The learners' own defaults then, where they have moved since
+OWN_THEN: dict[str, dict[str, str]] = {
+    "lica": {"critic.updates": "2"},
+    "sqddpg": {"actor.epochs": "2"},
+    "qplex": {"q.target_interval": "200"},
+    "qtran": {"q.target_interval": "200"},
+}
+
+
 def _from(algo: str, changes: tuple[Words, ...]) -> tuple[Words, ...]:
     return tuple((f"algo={algo}", *words) for words in changes)
 
@@ -71,6 +82,7 @@ class Round(NamedTuple):
     questions: dict[str, tuple[Words, ...]]
     start: dict[str, str] = START
     default: Words = ()  # what most settings begin with and labels leave out
+    own: Mapping[str, Mapping[str, str]] = MappingProxyType({})  # what a learner starts from besides
 
 
 ROUNDS: dict[str, Round] = {
@@ -169,6 +181,7 @@ ROUNDS: dict[str, Round] = {
             ("seeds=2", "total_steps=200_000", "eval.interval=25_000", "log.interval=25_000"),
             {algo: _from(algo, changes) for algo, changes in TODAY.items()},
             start={},
+            own=OWN_THEN,
         )
         for number, map_name in (("7", "2s3z"), ("8", "3m"))
     },
@@ -203,6 +216,7 @@ def name(number: str, words: Words) -> str:
 
 def command(number: str, words: Words) -> Words:
     """The words of a setting's training command, the starting point and the round's budget included."""
+    own = dict(word.split("=", 1) for word in words)
     start = {} if "preset=paper" in words else ROUNDS[number].start  # a preset is a starting point of its own
-    chosen = start | dict(word.split("=", 1) for word in words)
+    chosen = start | ROUNDS[number].own.get(own.get("algo", ""), {}) | own
     return (*(f"{key}={value}" for key, value in chosen.items()), *ROUNDS[number].budget)

@@ -14,7 +14,8 @@ and kernels, those of a program that is made as for an accelerator (every batch 
 a CPU, whose fusions differ: an estimate.
 
 Each takes minutes, meshes a quarter of an hour. Rows go to experiments/results/devices/<what>.{json,md}, in
-the place of those that are there. Other keys are a training run's, but for what the rows differ in. Options:
+the place of those that are there. Other keys are a training run's, but for what the rows differ in: algo,
+seeds and, under meshes, mesh; under program preset and mesh; under memory map, num_envs and preset. Options:
 """
 
 import json
@@ -54,8 +55,9 @@ PRESETS = ("default", "accelerator")
 OWN = {
     "memory": ("map", "algo", "num_envs", "seeds", "preset"),
     "meshes": ("algo", "seeds", "mesh"),
-    "program": ("preset", "seeds"),
+    "program": ("preset", "seeds", "mesh"),
 }
+NOBODYS = ("out", "name", "resume", "total_steps")  # nothing is trained to its end
 # Of a compiled program's instructions, those that launch nothing
 NAMES_ONLY = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all")
 REPEATS = 5  # of what is resident: it differs by a tenth from one to the next
@@ -276,8 +278,10 @@ def report(words: list[str]) -> None:
     rest = [word for word in words if word not in own]
     options: Options = checked_options(own, Options)
     given = parse(rest)
-    if taken := [name for name in OWN[options.what] if name in given]:
-        raise ConfigError(f"{taken[0]}={given[taken[0]]}: what={options.what} has its own; leave the key out")
+    if taken := [name for name in (*OWN[options.what], *NOBODYS) if name in given]:
+        raise ConfigError(
+            f"{taken[0]}={given[taken[0]]}: what={options.what} has its own, or none; leave the key out"
+        )
     compose.from_words(rest)  # what is wrong is better known at once
     rows, cells = {
         "memory": (memory_rows, memory_cells),

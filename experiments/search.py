@@ -82,7 +82,7 @@ class Round(NamedTuple):
     questions: dict[str, tuple[Words, ...]]
     start: dict[str, str] = START
     default: Words = ()  # what most settings begin with and labels leave out
-    own: Mapping[str, Mapping[str, str]] = MappingProxyType({})  # what a learner starts from besides
+    own: Mapping[str, dict[str, str]] = MappingProxyType({})  # what a learner starts from besides
 
 
 ROUNDS: dict[str, Round] = {

@@ -50,7 +50,7 @@ def test_tables_say_by_how_much_a_prediction_is_off():
 
 def test_what_the_rows_differ_in_cannot_be_given(capsys):
     for words, complaint in (
-        (["what=meshes", "algo=mappo"], "algo=mappo: what=meshes has its own; leave the key out"),
+        (["what=meshes", "algo=mappo"], "algo=mappo: what=meshes has its own, or none; leave the key out"),
         (["what=program", "algo=mapo"], "algo=mapo: unknown (did you mean mappo?)"),
         (["what=row"], "what=row: unknown; one of memory, meshes, program"),
     ):

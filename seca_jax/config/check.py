@@ -179,6 +179,7 @@ def check(config: Config) -> None:
     if update is not None and read("lookahead") and config.total_steps <= config.lookahead * update:
         raise ConfigError(
             f"total_steps={config.total_steps}: {-(-config.total_steps // update)} updates of "
-            f"num_envs*window={update} steps, and lookahead={config.lookahead}{preset_has} leaves as many of "
-            f"them nothing to learn from; give more than {config.lookahead * update}"
+            f"num_envs*window={update} steps, and lookahead={config.lookahead}{preset_has} leaves the first "
+            f"{config.lookahead} nothing to learn from; give more than {config.lookahead * update}, or less "
+            "of lookahead"
         )

@@ -248,7 +248,7 @@ def capacity(config: Config, env: Environment) -> int:
     if fitting < least:
         needed = -(-least * one * config.seeds // 2**20)
         raise ValueError(
-            f"q.memory={config.q.memory}: {config.seeds} seeds with {least} episodes of {env.name} each "
+            f"q.memory={config.q.memory}: seeds={config.seeds} with {least} episodes of {env.name} each "
             f"need {needed} MiB"
         )
     return min(config.q.episodes, fitting)

@@ -15,6 +15,7 @@ import numpy as np
 from jax.extend import core
 
 from seca_jax.config.check import ConfigError
+from seca_jax.config.compose import compose
 from seca_jax.config.keys import get
 from seca_jax.config.learners import idle
 from seca_jax.config.schema import Config
@@ -37,14 +38,19 @@ IN_PLACE = ("dynamic_update_slice", "scatter")  # written into the first operand
 NETWORKS, REPLAY, WAITING = "networks and optimisers", "replay", "windows that wait"
 ENVIRONMENTS, CHECKPOINT = "environments", "a checkpoint as it is written"
 UPDATE, EVALUATION = "an update's batch and gradients", "evaluation"
+WIDTHS = (
+    *("actor.hidden", "critic.hypernet_hidden", "critic.value_hidden", "critic.mixing", "critic.pairs"),
+    *("q.hypernet", "q.mixing", "q.heads", "q.depth"),
+)
 LESS = {
-    NETWORKS: ("critic.hypernet_hidden", "critic.value_hidden", "actor.hidden", "seeds"),
-    REPLAY: ("q.memory", "q.episodes", "seeds"),
+    NETWORKS: (*WIDTHS, "seeds"),
+    REPLAY: ("q.memory", "q.episodes"),
     WAITING: ("lookahead", "num_envs", "window", "seeds"),
     ENVIRONMENTS: ("num_envs", "seeds"),
-    UPDATE: ("num_envs", "window", "lookahead", "q.batch", "critic.hypernet_hidden", "seeds"),
-    EVALUATION: ("eval.episodes", "seeds"),
+    UPDATE: ("num_envs", "window", "q.batch", "lookahead", "shapley.samples", *WIDTHS, "seeds"),
+    EVALUATION: ("eval.episodes", "actor.hidden", "seeds"),
 }
+NAMED = 3  # of them, where none stands out
 
 
 class Prediction(NamedTuple):
@@ -158,18 +164,30 @@ def told(config: Config, functions: Any) -> str:
     limit = available(list(devices.flat))
     if limit is None or total <= limit:
         return line
-    more = "" if cpu else ", or more devices"  # those of a CPU have one memory
-    raise ConfigError(f"{line}, and there are {mebi(limit)}; {advice(config, parts)}{more}")
+    # A CPU's have one memory
+    each, more = (" for each", "") if cpu and devices.size > 1 else ("", "" if cpu else ", or more devices")
+    raise ConfigError(f"{line}, and there are {mebi(limit)}{each}; {advice(config, parts)}{more}")
 
 
 def advice(config: Config, parts: dict[str, int]) -> str:
-    """What to change where memory does not suffice, by what takes most of it."""
+    """What to change where memory does not suffice: of the keys that what takes most of it depends on, those
+    that are above the learner's defaults; the first few, where none is."""
     most = max(LESS, key=lambda name: parts.get(name, 0))  # a checkpoint is as large as these make it
-    read = [name for name in LESS[most] if not idle(name, config)]
-    if config.rollout == "episode" and "window" in read:
-        read.remove("window")
-    values = [f"{name}={value}" for name in read if (value := get(config, name))]
-    return f"give less of {' or '.join(values)}"
+    usual = compose({"algo": config.algo})
+    unread = ["window"] if config.rollout == "episode" else []
+    if most == UPDATE and not idle("q.batch", config):  # what is played is learned from by and by
+        unread.append("num_envs")
+    keys = [name for name in LESS[most] if name not in unread and not idle(name, config)]
+    keys = [name for name in keys if get(config, name) not in (0, 1)]
+    raised = [name for name in keys if amount(get(config, name)) > amount(get(usual, name))]
+    raised.sort(key=lambda name: -amount(get(config, name)) / max(amount(get(usual, name)), 1))
+    named = raised or keys[:NAMED] or list(LESS[most][:1])
+    return f"give less of {' or '.join(f'{name}={get(config, name)}' for name in named)}"
+
+
+def amount(value: int | str) -> float:
+    """A key's value as a number; a word, ``critic.hypernet_hidden=paper``, stands for a thousand or so."""
+    return float(value) if str(value).isdecimal() else 1000.0
 
 
 def mebi(count: int) -> str:

@@ -148,9 +148,9 @@ def _run(
             processes.agreed(lambda: save(run_dir, config, origin, complaint), only_first=True)
         terminal.say(
             f"{config.algo} on {config.map}, {config.seeds} seed{'s' * (config.seeds > 1)}, "
-            f"{described(devices)}, {meshed(program)}: {run_dir}; compiling"
+            f"{described(devices)}, {meshed(program)}: {run_dir}"
         )
-        terminal.say(size)
+        terminal.say(f"{size}; compiling")
         for remark in remarks:
             terminal.warn(remark)
         if config.matmul == "bfloat16" and devices[0].platform == "cpu":

@@ -184,9 +184,9 @@ def _train(configs: Sequence[Config], labels: Sequence[str], argv: Sequence[str]
         ]
         terminal.say(
             f"{len(configs)} runs of {whole.algo} on {whole.map} side by side, {whole.seeds} seeds in all, "
-            f"{described(devices)}, {session.meshed(program)}; compiling"
+            f"{described(devices)}, {session.meshed(program)}"
         )
-        terminal.say(size)
+        terminal.say(f"{size}; compiling")
         with interrupt.graceful(lambda: terminal.warn(session.STOPPING)) as stop:
             ending = loop.run(
                 whole,

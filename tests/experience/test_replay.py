@@ -301,7 +301,7 @@ def test_memory_bounds_the_capacity_of_all_seeds_together():
 def test_a_buffer_that_holds_less_than_one_update_is_refused():
     env = walk_env()
     many = dataclasses.replace(config_of(episodes=10**6), seeds=5000)
-    with pytest.raises(ValueError, match="q.memory=1: 5000 seeds with 4 episodes of walk each need 4 MiB"):
+    with pytest.raises(ValueError, match="q.memory=1: seeds=5000 with 4 episodes of walk each need 4 MiB"):
         memory.capacity(many, env)
     with pytest.raises(ValueError, match="q.episodes=3: must be at least num_envs and q.batch, 4"):
         memory.capacity(config_of(episodes=3), env)

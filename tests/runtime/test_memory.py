@@ -70,21 +70,25 @@ def test_a_run_says_what_it_takes_and_is_refused_where_it_cannot_fit(stubbed, re
 def test_advice_names_what_the_learner_reads():
     from seca_jax.config import compose
 
-    config = compose.from_words(["map=3m", "algo=qmix"])
-    assert "q.memory=1024 or q.episodes=5000 or seeds=5" in memory.advice(config, {"replay": 2})
-    name = "networks and optimisers"
-    assert "critic.hypernet_hidden" not in memory.advice(config, {name: 2})
-    assert "of critic.value_hidden=128 or actor.hidden" in memory.advice(
-        compose.from_words(["map=3m"]), {name: 2}
+    def advice(part, *words):
+        return memory.advice(compose.from_words(["map=3m", *words]), {part: 2, memory.CHECKPOINT: 3})
+
+    assert advice(memory.REPLAY, "algo=qmix") == "give less of q.memory=1024 or q.episodes=5000"
+    assert "num_envs" not in advice(memory.UPDATE, "algo=qmix")  # learns from what it replays
+    assert "hypernet" not in advice(memory.NETWORKS)
+    assert "critic.hypernet_hidden=32" in advice(memory.NETWORKS, "critic.kind=joint")
+    assert advice(memory.UPDATE).startswith("give less of num_envs=64 or window=64")
+    assert "window" not in advice(memory.UPDATE, "rollout=episode")
+    assert "seeds" not in advice(memory.ENVIRONMENTS, "seeds=1")  # fewer there cannot be
+
+
+def test_advice_names_what_has_been_raised_if_anything_has():
+    from seca_jax.config import compose
+
+    words = ["map=3m", "lookahead=3", "actor.hidden=640", "seeds=1", "q.hypernet=128"]
+    assert memory.advice(compose.from_words(words), {memory.UPDATE: 2}) == (
+        "give less of actor.hidden=640 or lookahead=3"
     )
-    joint = compose.from_words(["map=3m", "critic.kind=joint"])
-    assert "of critic.hypernet_hidden=32 or actor.hidden" in memory.advice(joint, {name: 2})
-    update = {memory.UPDATE: 2, memory.CHECKPOINT: 3}
-    assert "of num_envs=64 or window=64 or seeds" in memory.advice(compose.from_words(["map=3m"]), update)
-    ahead = compose.from_words(["map=3m", "lookahead=3"])
-    assert "window=64 or lookahead=3 or seeds" in memory.advice(ahead, update)
-    whole = compose.from_words(["map=3m", "rollout=episode"])
-    assert "window" not in memory.advice(whole, update)
 
 
 def test_whatever_takes_most_at_once_is_told():

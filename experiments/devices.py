@@ -15,7 +15,7 @@ a CPU, whose fusions differ: an estimate.
 
 Each takes minutes, meshes a quarter of an hour. Rows go to experiments/results/devices/<what>.{json,md}, in
 the place of those that are there. Other keys are a training run's, but for what the rows differ in: algo,
-seeds and, under meshes, mesh; under program preset and mesh; under memory map, num_envs and preset. Options:
+seeds, mesh; under program and memory also preset, and under memory map and num_envs. Options:
 """
 
 import json
@@ -53,7 +53,7 @@ ROW = "row"  # the word by which a process of its own is asked for one configura
 PRESETS = ("default", "accelerator")
 # Keys that the rows differ in
 OWN = {
-    "memory": ("map", "algo", "num_envs", "seeds", "preset"),
+    "memory": ("map", "algo", "num_envs", "seeds", "preset", "mesh"),
     "meshes": ("algo", "seeds", "mesh"),
     "program": ("preset", "seeds", "mesh"),
 }

@@ -112,8 +112,8 @@ def test_bad_values_are_refused(refused, word, complaint):
 
 def test_a_run_that_would_never_learn_is_refused(refused):
     assert refused("preset=accelerator", "total_steps=8192") == (
-        "total_steps=8192: 2 updates of num_envs*window=4096 steps, and lookahead=2 (unless given, "
-        "preset=accelerator's) leaves the first 2 nothing to learn from; give more than 8192, or less of "
+        "total_steps=8192: 2 updates of num_envs*window=4096 steps, and lookahead=2 "
+        "(preset=accelerator's) leaves the first 2 nothing to learn from; give more than 8192, or less of "
         "lookahead"
     )
 

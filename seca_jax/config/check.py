@@ -157,6 +157,7 @@ def check(config: Config) -> None:
         wrong = " and ".join(f"{name}={get(config, name)}" for name in uneven)
         right = " ".join(f"{name}={largest_part(config.num_envs, get(config, name))}" for name in uneven)
         raise ConfigError(f"{wrong} must divide num_envs={config.num_envs}, as {right} would")
+    one_of("preset", config.preset, learners.presets())
     has = learners.stored(learners.CONF / "preset" / f"{config.preset}.yaml").get("lookahead")
     preset_has = f" (preset={config.preset}'s)" if has == str(config.lookahead) else ""
     if config.lookahead and config.rollout == "episode" and read("lookahead"):

@@ -136,10 +136,6 @@ def _run(
         devices, _, _ = processes.agreed(lambda: prepare(config))
         terminal = Terminal(config.total_steps, config.log.progress, quiet, mute=not processes.first())
         program = program_of(config, devices)
-        terminal.say(
-            f"{config.algo} on {config.map}, {config.seeds} seed{'s' * (config.seeds > 1)}, "
-            f"{described(devices)}, {meshed(program)}: {run_dir}"
-        )
         # While nothing is written yet: it may be refused
         size = processes.agreed(lambda: memory.told(config, program.functions))
         start = processes.agreed(lambda: start_of(config, program.abstract))
@@ -150,6 +146,10 @@ def _run(
             saved, remarks = None, []
             complaint = f"out={run_dir}: cannot be created"
             processes.agreed(lambda: save(run_dir, config, origin, complaint), only_first=True)
+        terminal.say(
+            f"{config.algo} on {config.map}, {config.seeds} seed{'s' * (config.seeds > 1)}, "
+            f"{described(devices)}, {meshed(program)}: {run_dir}"
+        )
         terminal.say(f"{size}; compiling")
         for remark in remarks:
             terminal.warn(remark)

@@ -119,6 +119,13 @@ def shareable(config: Config) -> int:
     return math.gcd(*batches)
 
 
+def ahead(config: Config) -> str:
+    """``lookahead`` in a complaint, and whose value that is where the preset has it."""
+    has = learners.stored(learners.CONF / "preset" / f"{config.preset}.yaml").get("lookahead")
+    whose = f" (preset={config.preset}'s)" if has == str(config.lookahead) else ""
+    return f"lookahead={config.lookahead}{whose}"
+
+
 def check(config: Config) -> None:
     """Raises ConfigError, a one-line ValueError, unless the configuration can run."""
     for name, field in keys():
@@ -158,11 +165,9 @@ def check(config: Config) -> None:
         right = " ".join(f"{name}={largest_part(config.num_envs, get(config, name))}" for name in uneven)
         raise ConfigError(f"{wrong} must divide num_envs={config.num_envs}, as {right} would")
     one_of("preset", config.preset, learners.presets())
-    has = learners.stored(learners.CONF / "preset" / f"{config.preset}.yaml").get("lookahead")
-    preset_has = f" (preset={config.preset}'s)" if has == str(config.lookahead) else ""
     if config.lookahead and config.rollout == "episode" and read("lookahead"):
         raise ConfigError(
-            f"lookahead={config.lookahead}{preset_has}: whole episodes (rollout=episode) are known to their "
+            f"{ahead(config)}: whole episodes (rollout=episode) are known to their "
             "end; give lookahead=0, or rollout=stream"
         )
     check_mesh(config)
@@ -181,7 +186,7 @@ def check(config: Config) -> None:
     if update is not None and read("lookahead") and config.total_steps <= config.lookahead * update:
         raise ConfigError(
             f"total_steps={config.total_steps}: {-(-config.total_steps // update)} updates of "
-            f"num_envs*window={update} steps, and lookahead={config.lookahead}{preset_has} leaves the first "
+            f"num_envs*window={update} steps, and {ahead(config)} leaves the first "
             f"{config.lookahead} nothing to learn from; give more than {config.lookahead * update}, or less "
             "of lookahead"
         )

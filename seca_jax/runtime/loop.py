@@ -46,8 +46,8 @@ def train_numbers(
     """
     rows = []
     learned = np.minimum(tally.updates, np.maximum(updates - waiting, 0)).tolist()
-    for i, updates in enumerate(tally.updates.tolist()):
-        if not updates:
+    for i, made in enumerate(tally.updates.tolist()):
+        if not made:
             rows.append({})
             continue
         sums = {name: float(total[i]) for name, total in tally.sums.items()}

@@ -3,7 +3,7 @@
 For each figure and scale stored under experiments/results/ (<figure>-<scale>.zip, see store.py): .png, .md
 and .json (the format that marl-eval reads). Runs whose stored configuration is not what their command would
 give today are drawn all the same, and named on standard error and at the end of the .md. Benchmarks'
-results (benchmark/*.json) become tables beside them.
+results (benchmark/*.json) become tables beside them, JaxMARL's own script (peer/*.json) a picture.
 """
 
 import io
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import figures
 import numpy as np
+import peer
 import store
 import summary
 import yaml
@@ -341,6 +342,7 @@ def redraw(words: list[str]) -> None:
             with store.opened(RESULTS, name, scale) as place:
                 redraw_one(name, scale, place)
     redraw_benchmarks()
+    peer.redraw(figures.LABELS, looks(FIGURES["figure5"], style.LOOKS)[FIGURES["figure5"][0].title])
 
 
 def main(words: list[str]) -> int:

@@ -279,6 +279,33 @@ def test_every_figure_can_be_planned(experiment):
         assert all(job.words for job in experiment.plan(figure, scale, {}))
 
 
+def test_slow_learners_have_a_budget_of_their_own_at_small_scale_alone(experiment):
+    import figures
+
+    assert any(figures.SMALL_SLOW_ON.values())
+    for panel in figures.FIGURES["figure5"]:
+        for run in panel.runs:
+            slow = run.name in figures.SMALL_SLOW_ON.get(run.map, ())
+            assert ("total_steps=300_000" in figures.command(run, "small")) == slow
+            assert "total_steps=10000000" in figures.command(run, "full")
+    for run in figures.each_once(figures.FIGURES["figure4"]).values():
+        assert {"seeds=10", "total_steps=300_000"} <= set(figures.command(run, "small"))
+        assert "seeds=10" not in figures.command(run, "tiny")
+
+
+def test_learners_are_called_slow_where_they_were_measured_so(experiment):
+    import figures
+
+    document = json.loads((EXPERIMENTS / "results/benchmark/figure5.json").read_text())
+    rates = {(row["map"], row["algo"]): row["steps_per_s"] for row in document["rows"]}
+    assert rates
+    for (map_name, algo), rate in rates.items():
+        assert (algo in figures.SMALL_SLOW_ON.get(map_name, ())) == (rate < figures.SMALL_SLOW), (
+            map_name,
+            algo,
+        )
+
+
 def test_runs_that_share_a_place_are_the_same_run(experiment):
     import figures
 

@@ -17,6 +17,11 @@ from seca_jax.experience.returns import td_lambda
 from seca_jax.networks.critic import Dueling, DuelingHead, Multilinear, make_hypernetwork
 from seca_jax.types import View
 
+# Numbers of all agents' views of a step, from which on a pass takes one of several steps: their first layer
+# is most of what an update costs then, and as many views have as much to say of fewer steps. 27m_vs_30m has
+# 19,926, MMM2 3,270; experiments/speed.md has what it spares.
+LONG_VIEWS = 8192
+
 
 class Targets(NamedTuple):
     """What a critic is fitted to; leaves [T, B], or [T, B, N] where it has a value for every agent."""
@@ -41,7 +46,8 @@ class Critic(NamedTuple):
             V(s) of a critic that has one.
         errors: ``(f, policy, action, Targets) -> [...]`` or ``[..., N]``, squared errors.
         credit_errors: of what learns beside it, from surprises and under the policies; None: nothing.
-        credit_stride: at one of so many steps.
+        stride: how many steps of a batch all errors take one of.
+        credit_stride: how many of those steps ``credit_errors`` take one of.
         surprise_lam: lambda of the surprises that it is fitted to, None where there are none.
         floats: size of what ``apply`` computes for one row of a batch.
         fit_floats: of what ``errors`` and ``value`` compute for it; None: the same.
@@ -56,6 +62,7 @@ class Critic(NamedTuple):
         lambda f, policy, action, targets: jnp.square(f(action) - targets.values)
     )
     credit_errors: Callable[[Any, jax.Array, jax.Array, Targets], jax.Array] | None = None
+    stride: int = 1
     credit_stride: int = 1
     surprise_lam: float | None = None
     fit_floats: int | None = None
@@ -69,7 +76,8 @@ class Critic(NamedTuple):
 def team_critic(config: Config, env: Environment) -> Critic:
     """The critic that ``critic.kind`` names; SeCA, COMA-newArchi and LICA have one of them."""
     kinds = {"joint": joint, "dueling": dueling, "multilinear": multilinear}
-    return kinds[config.critic.kind](config, env)
+    critic = kinds[config.critic.kind](config, env)
+    return critic._replace(stride=config.critic.stride or critic.stride)
 
 
 def apart(network: nn.Module, config: Config, env: Environment) -> Critic:
@@ -138,6 +146,7 @@ def multilinear(config: Config, env: Environment) -> Critic:
         apply=apply,
         floats=n * (4 * width + env.num_actions * (1 + pairs)),
         fit_floats=None,
+        stride=-(-n * env.obs_size // LONG_VIEWS),
     )
 
 
@@ -266,6 +275,7 @@ def fit(
 
     def update(learned: tuple, part: tuple) -> tuple[tuple, tuple]:
         params, target, opt, count = learned
+        part = thinned(part, critic.stride, count)
         loss, gradient = mean(critic.errors, params, part)
         if critic.credit_errors is not None:
             few = thinned(part, critic.credit_stride, count)

@@ -125,6 +125,12 @@ class CriticConfig:
         "ours: c(s; v) is fitted to one of so many steps of a minibatch, each time to others",
         low=1,
     )
+    stride: int = key(
+        0,
+        "ours: V and c(s; v) are both fitted to one of so many steps of a minibatch, each time to others; 0: "
+        "to all, but to fewer where all agents' views are read and are long (27m_vs_30m)",
+        low=0,
+    )
     target_interval: int = key(8, "critic updates between copies to the target critic", low=1)
     updates: int = key(4, "passes of the critic over each batch", low=1)
     minibatches: int = key(4, "ours: minibatches of environments per pass, each one critic update", low=1)

@@ -1,5 +1,6 @@
 """Critics with V apart: targets by a loop over their definition, errors by hand, credit by enumeration."""
 
+import dataclasses
 import itertools
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ import optax
 import pytest
 from transitions import rollout_of
 
+from seca_jax import envs
 from seca_jax.algos import critic as critics
 from seca_jax.algos.critic import Critic, Targets, targets, team_critic
 from seca_jax.algos.minibatches import optimiser
@@ -147,10 +149,11 @@ def test_credit_is_fitted_to_every_step_once_in_stride_updates(length, stride):
     np.testing.assert_array_equal(seen, mask)
 
 
-def test_an_update_descends_the_mean_errors_of_all_and_of_some_steps():
-    """Against the gradient of both means, each over its own steps."""
+@pytest.mark.parametrize("stride", [1, 2])
+def test_an_update_descends_the_mean_errors_of_all_and_of_some_steps(stride):
+    """Against the gradient of both means, over one step of ``stride``, and over one of 3 of these."""
     env = probes.make("one_step")
-    critic, tx = small(env, credit_stride=3), optax.identity()
+    critic, tx = small(env, credit_stride=3, stride=stride), optax.identity()
     rng = np.random.default_rng(1)
     params = critic.init(jax.random.key(0))
     params = jax.tree.map(lambda x: jnp.asarray(0.3 * rng.normal(size=x.shape), jnp.float32), params)
@@ -167,15 +170,26 @@ def test_an_update_descends_the_mean_errors_of_all_and_of_some_steps():
 
     def loss(params):
         f = critic.apply(params, state)
-        some = mask & (jnp.arange(7) % 3 == 4 % 3)[:, None]
+        steps = np.arange(7)[4 % stride :: stride]
+        every = mask & np.isin(np.arange(7), steps)[:, None]
+        some = mask & np.isin(np.arange(7), steps[4 % 3 :: 3])[:, None]
         of_value, of_credit = (
             critic.errors(f, policy, action, goal),
             critic.credit_errors(f, policy, action, goal),
         )
-        return jnp.sum(of_value * mask) / mask.sum() + jnp.sum(of_credit * some) / some.sum()
+        return jnp.sum(of_value * every) / every.sum() + jnp.sum(of_credit * some) / some.sum()
 
     expected = jax.tree.map(lambda p, g: p - g, params, jax.grad(loss)(params))
     chex.assert_trees_all_close(after, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("map_name", "stride"), [("MMM2", 1), ("smacv2_20_units", 2), ("27m_vs_30m", 3)])
+def test_fewer_steps_are_fitted_where_views_are_long(map_name, stride):
+    config = Config(map=map_name)
+    env = envs.make(config)
+    assert team_critic(config, env).stride == stride
+    joint = dataclasses.replace(config, critic=CriticConfig(kind="joint"))
+    assert team_critic(joint, env).stride == 1
 
 
 @pytest.mark.parametrize(("kind", "wrong"), [("dueling", 0.0), ("multilinear", 0.0), ("multilinear", 2.0)])

@@ -1,0 +1,319 @@
+"""JaxMARL's own MAPPO script beside SeCA: python experiments/peer.py checkout=PATH
+
+    python experiments/peer.py checkout=../JaxMARL maps=2s3z,3s_vs_5z seeds=3 total_steps=1_000_000
+
+Runs baselines/MAPPO/mappo_rnn_smax.py of a checkout of JaxMARL with its own settings file, but for the map
+and the number of steps, one seed after the other as the script does. Where it would log, its actor is taken
+instead; every tenth of the run its greedy policy then plays 256 whole battles on its own environment, off
+the clock. Of what the script imports, distrax, hydra, omegaconf and six need not be installed: of the first
+it uses a categorical distribution, of the others nothing here. Rows go to
+experiments/results/peer/<map>.json, which experiments/draw.py draws beside the stored runs of figure5. A
+million steps take minutes a seed. Options:
+"""
+
+import importlib.metadata
+import json
+import sys
+import time
+import types
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import measured
+import numpy as np
+import store
+import summary
+import yaml
+
+from seca_jax.config import commands
+from seca_jax.config.check import ConfigError
+from seca_jax.config.keys import key
+from seca_jax.config.words import options as checked_options
+from seca_jax.show import charts
+
+RESULTS = Path(__file__).parent / "results"
+SCRIPT = Path("baselines/MAPPO/mappo_rnn_smax.py")
+SETTINGS = Path("baselines/MAPPO/config/mappo_homogenous_rnn_smax.yaml")
+LOGS = "jax.experimental.io_callback(callback, None, metric)\n"  # in the script, once
+TAKES = (
+    "jax.experimental.io_callback(taken, None, train_states[0].params, update_steps,"
+    " metric['returned_won_episode'][..., 0], metric['returned_episode'][..., 0])\n"
+)
+EPISODES = 256
+POINTS = 10  # of a run's curve
+OURS = ("seca", "coma", "mappo")  # of figure5's runs, drawn beside it
+THEIRS = "JaxMARL's MAPPO"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Keys of the command line."""
+
+    checkout: str = key("", "directory of a checkout of JaxMARL")
+    maps: str = key("2s3z,3s_vs_5z", "maps, separated by commas")
+    seeds: int = key(3, "how many, from 0 on", low=1)
+    total_steps: int = key(1_000_000, "environment steps of a seed", low=1)
+
+
+def script(path: Path, taken: Callable[..., None]) -> dict[str, Any]:
+    """The names that the script defines, its logging replaced by ``taken``.
+
+    Args:
+        path: of the script.
+        taken: called after every update with the actor's parameters, the update's number, and which battles
+            ended at each step and were won, [T, B] bool each.
+
+    Raises:
+        ConfigError: there is no such script, or not the one that is known here.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    class Categorical:
+        """All that the script wants of distrax."""
+
+        def __init__(self, logits: Any) -> None:
+            self.logits = jax.nn.log_softmax(logits)
+
+        def sample(self, seed: Any) -> Any:
+            return jax.random.categorical(seed, self.logits)
+
+        def log_prob(self, value: Any) -> Any:
+            return jnp.take_along_axis(self.logits, value[..., None], axis=-1)[..., 0]
+
+        def entropy(self) -> Any:
+            return -jnp.sum(jnp.exp(self.logits) * self.logits, axis=-1)
+
+    def undecorated(*args: Any, **kwargs: Any) -> Callable[[Any], Any]:
+        return lambda function: function
+
+    stand_ins = {
+        "distrax": {"Categorical": Categorical},
+        "hydra": {"main": undecorated},
+        "omegaconf": {"OmegaConf": None},
+        # gymnax, which jaxmarl's wrappers import, wants it for data that nobody loads here
+        **{name: {} for name in ("six", "six.moves", "six.moves.urllib")},
+        "six.moves.urllib.request": {"urlretrieve": None},
+    }
+    for name, attributes in stand_ins.items():
+        module = types.ModuleType(name)
+        vars(module).update(attributes)
+        sys.modules.setdefault(name, module)
+    if not path.is_file():
+        raise ConfigError(f"checkout: no {path}; it is a directory of github.com/FLAIROx/JaxMARL's files")
+    text = path.read_text()
+    if text.count(LOGS) != 1:
+        raise ConfigError(f"{path}: not the script that is known here: it logs otherwise")
+    names: dict[str, Any] = {"__name__": "peer_script", "taken": taken}
+    exec(compile(text.replace(LOGS, TAKES), str(path), "exec"), names)
+    return names
+
+
+def greedy_of(names: dict[str, Any], settings: dict[str, Any]) -> Callable[[Any, Any], float]:
+    """(parameters, key) -> share of whole battles won by the greedy policy on the script's environment."""
+    import jax
+    import jax.numpy as jnp
+
+    scenario = names["map_name_to_scenario"](settings["MAP_NAME"])
+    env = names["HeuristicEnemySMAX"](scenario=scenario, **settings["ENV_KWARGS"])
+    longest = env.max_steps + 1  # upstream tests its limit before it counts the step
+    env = names["SMAXLogWrapper"](names["SMAXWorldStateWrapper"](env, settings["OBS_WITH_AGENT_ID"]))
+    agents, rows = env.agents, len(env.agents) * EPISODES
+    network = names["ActorRNN"](env.action_space(agents[0]).n, config=settings)
+
+    def together(values: dict[str, Any]) -> Any:
+        return names["batchify"](values, agents, rows)
+
+    @jax.jit
+    def play(params: Any, random: Any) -> Any:
+        first, random = jax.random.split(random)
+        obs, state = jax.vmap(env.reset)(jax.random.split(first, EPISODES))
+        hidden = names["ScannedRNN"].initialize_carry(rows, settings["GRU_HIDDEN_DIM"])
+
+        def step(carry: tuple, random: Any) -> tuple:
+            obs, state, hidden, done, over, won = carry
+            avail = together(jax.vmap(env.get_avail_actions)(state.env_state))
+            hidden, pi = network.apply(params, hidden, (together(obs)[None], done[None], avail))
+            action = names["unbatchify"](jnp.argmax(pi.logits, axis=-1), agents, EPISODES, len(agents))
+            action = {agent: each.squeeze() for agent, each in action.items()}
+            keys = jax.random.split(random, EPISODES)
+            obs, state, _, done, info = jax.vmap(env.step)(keys, state, action)
+            ended = done["__all__"]
+            won = jnp.where(ended & ~over, info["returned_won_episode"][:, 0], won)
+            return (obs, state, hidden, together(done).squeeze(), over | ended, won), None
+
+        start = (obs, state, hidden, jnp.zeros(rows, bool), jnp.zeros(EPISODES, bool), jnp.zeros(EPISODES))
+        (*_, over, won), _ = jax.lax.scan(step, start, jax.random.split(random, longest))
+        return jnp.mean(won), jnp.all(over)
+
+    def rate(params: Any, random: Any) -> float:
+        won, over = play(params, random)
+        assert over, "a battle outlasted the time limit"
+        return float(won)
+
+    return rate
+
+
+def measure(checkout: Path, map_name: str, seeds: int, total_steps: int) -> dict[str, Any]:
+    """Trains every seed and plays its policies; raises ConfigError."""
+    import jax
+
+    seen: list[tuple[float, int, Any, float | None]] = []
+
+    def taken(params: Any, update: Any, won: Any, ended: Any) -> None:
+        now, won, ended = time.perf_counter(), np.asarray(won), np.asarray(ended)
+        sampled = float(won[ended].mean()) if ended.any() else None
+        seen.append((now, int(update), jax.tree.map(np.array, params), sampled))
+
+    names = script(checkout / SCRIPT, taken)
+    settings = yaml.safe_load((checkout / SETTINGS).read_text())
+    settings |= {"MAP_NAME": map_name, "TOTAL_TIMESTEPS": total_steps, "LR": float(settings["LR"])}
+    batch = settings["NUM_ENVS"] * settings["NUM_STEPS"]
+    updates = total_steps // batch
+    if not updates:
+        raise ConfigError(f"total_steps={total_steps}: the script's batch alone has {batch:,}")
+    play = greedy_of(names, settings)
+    began = time.perf_counter()
+    train = jax.jit(names["make_train"](dict(settings))).lower(jax.random.PRNGKey(0)).compile()
+    compile_s = time.perf_counter() - began
+    every, runs = max(1, updates // POINTS), []
+    for seed in range(seeds):
+        seen.clear()
+        began = time.perf_counter()
+        jax.block_until_ready(train(jax.random.PRNGKey(seed)))
+        jax.effects_barrier()
+        took = time.perf_counter() - began
+        points = [
+            {
+                "step": (update + 1) * batch,
+                "wall_s": round(now - began, 2),
+                "greedy": play(params, jax.random.PRNGKey(1000 + update)),
+                "sampled": sampled,
+            }
+            for now, update, params, sampled in seen
+            if (update + 1) % every == 0 or update + 1 == updates
+        ]
+        runs.append({"seed": seed, "seconds": round(took, 1), "points": points})
+        print(f"{map_name}, seed {seed}: {took:.0f} s, greedy {points[-1]['greedy']:.3f}", flush=True)
+    return {
+        "map": map_name,
+        "episodes": EPISODES,
+        "compile_s": round(compile_s, 1),
+        "settings": settings,
+        "runs": runs,
+    }
+
+
+def report(words: list[str]) -> None:
+    """Measure what the words ask for and store it; raises ConfigError, OSError."""
+    options: Options = checked_options(words, Options)
+    if not options.checkout:
+        raise ConfigError("checkout= is missing: a directory of github.com/FLAIROx/JaxMARL's files")
+    checkout = Path(options.checkout)
+    for map_name in options.maps.split(","):
+        row = measure(checkout, map_name, options.seeds, options.total_steps)
+        import jax
+
+        shown = [f"checkout={checkout.name}" if word.startswith("checkout=") else word for word in words]
+        document = measured.origin("experiments/peer.py", shown, jax.devices())
+        document["versions"] |= {"jaxmarl": importlib.metadata.version("jaxmarl")}
+        document["script"] = str(SCRIPT)
+        path = RESULTS / "peer" / f"{map_name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(document | row, indent=1) + "\n")
+        print(path)
+
+
+def curves_of(document: dict[str, Any]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The script's curves, [P] along either axis and [3, P] quartiles: by steps and by minutes."""
+    greedy = np.array([[point["greedy"] for point in run["points"]] for run in document["runs"]])
+    band = np.quantile(greedy, (0.25, 0.5, 0.75), axis=0)
+    seconds = np.array([[point["wall_s"] for point in run["points"]] for run in document["runs"]])
+    minutes = (document["compile_s"] + np.median(seconds, axis=0)) / 60
+    steps = np.array([point["step"] for point in document["runs"][0]["points"]])
+    return {"steps": (steps, band), "minutes": (minutes, band)}
+
+
+def own_curves(run_dir: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The same of a stored run of ours, whose clock runs while it compiles and evaluates."""
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    curves = summary.load(run_dir, "test/win_rate")
+    when: dict[float, list[float]] = {}
+    for line in lines:
+        if "test/win_rate" in line:
+            when.setdefault(line["step"], []).append(line["wall_s"])
+    minutes = np.array([np.median(when[step]) for step in curves.steps]) / 60
+    band = summary.quartiles(curves)
+    return {"steps": (curves.steps, band), "minutes": (minutes, band)}
+
+
+def redraw(labels: dict[str, str], look: dict[str, int]) -> None:
+    """Picture and table of what is stored; raises OSError.
+
+    Args:
+        labels: of our learners, by name.
+        look: their places in the order of colours, which the script's curve comes after.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    documents = [json.loads(path.read_text()) for path in sorted((RESULTS / "peer").glob("*.json"))]
+    if not documents:
+        return
+    figure = Figure(figsize=(9, 3.2 * len(documents)), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(len(documents), 2, squeeze=False, sharey=True)
+    table = [
+        ["map", "trainer", "seeds", "steps", "greedy in the end", "seeds' range", "minutes for", "minutes"]
+    ]
+    with store.opened(RESULTS, "figure5", "small") as place:
+        for (by_steps, by_minutes), document in zip(grid, documents, strict=True):
+            own = {name: place / document["map"] / name for name in OURS}
+            own = {name: path for name, path in own.items() if store.done(path)}
+            found = {labels[name]: own_curves(path) for name, path in own.items()}
+            found[THEIRS] = curves_of(document)
+            looks = [*(look[name] for name in own), len(look)]
+            for axes, kind in ((by_steps, "steps"), (by_minutes, "minutes")):
+                shown = [charts.Curve(label, *curve[kind]) for label, curve in found.items()]
+                charts.paint(axes, shown, limits=(-0.02, 1.02), looks=looks)
+            by_steps.set_title(f"{document['map']}: over environment steps of a seed", fontsize=10)
+            by_minutes.set_title("over minutes, compilation included", fontsize=10)
+            by_steps.set_ylabel("greedy win rate")
+            table += rows_of(document, {labels[name]: path for name, path in own.items()})
+    grid[-1, 0].set_xlabel("steps")
+    grid[-1, 1].set_xlabel("minutes (ours: five seeds at once; JaxMARL's: one)")
+    grid[0, 0].legend(fontsize=8)
+    target = RESULTS / "peer.png"
+    figure.savefig(target)
+    told = documents[0]
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(told["versions"].items()))
+    above = f"`{told['command']}`, commit {told['commit']}, {told['device']}; {versions}; {told['script']}"
+    target.with_suffix(".md").write_text(f"{above}\n\n{summary.markdown(table)}\n")
+    print(target)
+
+
+def rows_of(document: dict[str, Any], own: dict[str, Path]) -> Iterable[list[str]]:
+    """Rows of the table on one map."""
+
+    def row(label: str, steps: float, final: np.ndarray, what: str, minutes: float) -> list[str]:
+        spread = f"{final.min():.3f} to {final.max():.3f}"
+        cells = [document["map"], label, str(len(final)), summary.short(steps)]
+        return [*cells, f"{np.median(final):.3f}", spread, what, f"{minutes:.1f}"]
+
+    for label, path in own.items():
+        curves = summary.load(path, "test/win_rate")
+        yield row(label, curves.steps[-1], curves.values[:, -1], "all seeds at once", curves.hours * 60)
+    last = [run["points"][-1] for run in document["runs"]]
+    minutes = (document["compile_s"] + np.median([point["wall_s"] for point in last])) / 60
+    yield row(THEIRS, last[0]["step"], np.array([x["greedy"] for x in last]), "one seed", float(minutes))
+
+
+def main(words: list[str]) -> int:
+    """The command line; exit status 0 done, 2 bad input."""
+    return commands.call(report, words, lambda: commands.usage((__doc__ or "").strip(), Options))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

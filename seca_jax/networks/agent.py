@@ -14,6 +14,8 @@ from seca_jax.types import Carry
 # Unavailable actions: far enough down that the softmax underflows to exactly 0, and finite, so that
 # gradients through the mask are 0 and not NaN.
 MASKED = -1e9
+# Width of the GRU from which on its products and not memory bound a CPU. Measured: see experiments/speed.md.
+WIDE = 256
 
 
 def initial_carry(num_envs: int, num_agents: int, hidden: int) -> Carry:
@@ -69,7 +71,21 @@ class Agent(nn.Module):
     kind: str = "gru"  # gru or mlp
     moves: int = 0  # of the first actions; the others have a target each. 0: all actions are alike
 
-    @nn.compact
+    def setup(self) -> None:
+        """Its layers."""
+        self.embed = nn.Dense(self.hidden, kernel_init=scaled(2.0))
+        if self.layer_norm:
+            self.norm = nn.LayerNorm()
+        if self.kind == "mlp":
+            self.second = nn.Dense(self.hidden, kernel_init=scaled(2.0))
+        else:
+            self.gates = nn.Dense(3 * self.hidden)
+            width = self.hidden
+            self.recurrent = self.param("recurrent", scaled(1.0, "fan_out"), (width, 3 * width))
+            self.recurrent_bias = self.param("recurrent_bias", nn.initializers.zeros, (width,))
+        # Small: the untrained policy is close to what the bias makes of it.
+        self.head = nn.Dense(self.num_actions, kernel_init=scaled(1e-4), bias_init=self.start)
+
     def __call__(self, hidden: jax.Array, x: jax.Array, avail: jax.Array) -> tuple[jax.Array, jax.Array]:
         """One step.
 
@@ -81,17 +97,29 @@ class Agent(nn.Module):
         Returns:
             next hidden [..., H], what the logits are read from; masked logits [..., A].
         """
-        embedded = nn.Dense(self.hidden, kernel_init=scaled(2.0), name="embed")(x)
-        if self.layer_norm:
-            embedded = nn.LayerNorm(name="norm")(embedded)
-        embedded = nn.relu(embedded)
+        hidden = self.remember(hidden, self.perceive(x))
+        return hidden, self.read(hidden, avail)
+
+    def perceive(self, x: jax.Array) -> jax.Array:
+        """What of a step needs no memory: [..., 3H] for the GRU's gates, of an ``mlp`` all, [..., H]."""
+        embedded = self.embed(x)
+        embedded = nn.relu(self.norm(embedded) if self.layer_norm else embedded)
+        return nn.relu(self.second(embedded)) if self.kind == "mlp" else self.gates(embedded)
+
+    def remember(self, hidden: jax.Array, perceived: jax.Array) -> jax.Array:
+        """The next hidden state [..., H]: one step of the GRU."""
         if self.kind == "mlp":
-            hidden = nn.relu(nn.Dense(self.hidden, kernel_init=scaled(2.0), name="second")(embedded))
-        else:
-            hidden = self.remember(hidden, embedded)
-        # Small: the untrained policy is close to what the bias makes of it.
-        head = nn.Dense(self.num_actions, kernel_init=scaled(1e-4), bias_init=self.start, name="head")
-        return hidden, jnp.where(avail, head(hidden), MASKED)
+            return perceived
+        reset_x, update_x, candidate_x = jnp.split(perceived, 3, axis=-1)
+        reset_h, update_h, candidate_h = jnp.split(hidden @ self.recurrent, 3, axis=-1)
+        reset = nn.sigmoid(reset_x + reset_h)
+        update = nn.sigmoid(update_x + update_h)
+        candidate = jnp.tanh(candidate_x + reset * (candidate_h + self.recurrent_bias))
+        return (1.0 - update) * candidate + update * hidden
+
+    def read(self, hidden: jax.Array, avail: jax.Array) -> jax.Array:
+        """Masked logits [..., A]."""
+        return jnp.where(avail, self.head(hidden), MASKED)
 
     def start(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
         """The head's bias before training: zeros, or lower for targets that outnumber the moves.
@@ -103,18 +131,6 @@ class Agent(nn.Module):
         targets = self.num_actions - self.moves
         low = min(0.0, math.log(self.moves / targets)) if self.moves and targets else 0.0
         return jnp.where(jnp.arange(self.num_actions) < self.moves, 0.0, low).astype(dtype)
-
-    def remember(self, hidden: jax.Array, embedded: jax.Array) -> jax.Array:
-        """One step of the GRU. [..., H] twice -> [..., H]."""
-        recurrent = self.param("recurrent", scaled(1.0, "fan_out"), (self.hidden, 3 * self.hidden))
-        recurrent_bias = self.param("recurrent_bias", nn.initializers.zeros, (self.hidden,))
-        gates = nn.Dense(3 * self.hidden, name="gates")(embedded)
-        reset_x, update_x, candidate_x = jnp.split(gates, 3, axis=-1)
-        reset_h, update_h, candidate_h = jnp.split(hidden @ recurrent, 3, axis=-1)
-        reset = nn.sigmoid(reset_x + reset_h)
-        update = nn.sigmoid(update_x + update_h)
-        candidate = jnp.tanh(candidate_x + reset * (candidate_h + recurrent_bias))
-        return (1.0 - update) * candidate + update * hidden
 
 
 @dataclass(frozen=True)
@@ -202,7 +218,8 @@ def unroll(
 
     Every step's arrays fit a CPU's cache; those of the whole window, which the backward pass would
     read again, do not, so each step is computed a second time instead (a third less time on a CPU
-    with 64 x 64 steps of 5 agents).
+    with 64 x 64 steps of 5 agents). From WIDE on products take longer than reading does: nothing is
+    computed twice, and what needs no memory is computed for all steps at once.
 
     Args:
         params: the agent's.
@@ -218,6 +235,8 @@ def unroll(
     """
     num_envs, num_agents, width = hidden.shape
     rows = num_envs * num_agents
+    if isinstance(agent, Agent) and width >= WIDE:
+        return _unroll_wide(agent, params, hidden, obs, last_action, avail, start, keep)
 
     @jax.checkpoint
     def step(h: jax.Array, inputs: tuple[Any, ...]) -> tuple[jax.Array, Any]:
@@ -228,3 +247,30 @@ def unroll(
         return h, keep(*(y.reshape(num_envs, num_agents, -1) for y in (logits, h)))
 
     return jax.lax.scan(step, hidden.reshape(rows, width), (obs, last_action, avail, start))[1]
+
+
+def _unroll_wide(
+    agent: Agent,
+    params: Any,
+    hidden: jax.Array,
+    obs: jax.Array,
+    last_action: jax.Array,
+    avail: jax.Array | None,
+    start: jax.Array,
+    keep: Callable[[jax.Array, jax.Array], Any],
+) -> Any:
+    """:func:`unroll` with only the recurrent product step by step."""
+    num_envs, num_agents, width = hidden.shape
+    x = agent_input(obs, last_action, agent.num_actions).reshape(len(obs), num_envs * num_agents, -1)
+    perceived = agent.apply(params, x, method="perceive")
+
+    def step(h: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        perceived, first = inputs
+        h = jnp.where(jnp.repeat(first, num_agents)[:, None], 0.0, h)
+        h = cast(jax.Array, agent.apply(params, h, perceived, method="remember"))
+        return h, h
+
+    _, after = jax.lax.scan(step, hidden.reshape(-1, width), (perceived, start))
+    after = after.reshape(len(obs), num_envs, num_agents, width)
+    logits = agent.apply(params, after, True if avail is None else avail, method="read")
+    return jax.vmap(keep)(logits, after)

@@ -2,10 +2,11 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Callable, Literal, cast
+from typing import Any, Callable, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from seca_jax.config.schema import ActorConfig
@@ -59,6 +60,94 @@ def scaled(scale: float, mode: Literal["fan_in", "fan_out"] = "fan_in") -> nn.in
     return nn.initializers.variance_scaling(scale, mode, "normal")
 
 
+class Gates(NamedTuple):
+    """A GRU's gates at a step, [..., H] each."""
+
+    reset: jax.Array
+    update: jax.Array
+    candidate: jax.Array
+    kept: jax.Array  # what ``reset`` lets through of the past
+
+    def mix(self, hidden: jax.Array) -> jax.Array:
+        """The next hidden state."""
+        return (1.0 - self.update) * self.candidate + self.update * hidden
+
+
+def open_gates(perceived: jax.Array, remembered: jax.Array, bias: jax.Array) -> Gates:
+    """Gates from what the input and what the hidden state make of them.
+
+    Args:
+        perceived: [..., 3H], reset, update and candidate.
+        remembered: the same.
+        bias: [H], of the candidate's remembered part.
+    """
+    reset_x, update_x, candidate_x = jnp.split(perceived, 3, axis=-1)
+    reset_h, update_h, candidate_h = jnp.split(remembered, 3, axis=-1)
+    reset, kept = nn.sigmoid(reset_x + reset_h), candidate_h + bias
+    return Gates(reset, nn.sigmoid(update_x + update_h), jnp.tanh(candidate_x + reset * kept), kept)
+
+
+@jax.custom_vjp
+def recur(
+    recurrent: jax.Array, bias: jax.Array, hidden: jax.Array, perceived: jax.Array, start: jax.Array
+) -> jax.Array:
+    """A GRU along a window: hidden states [T, R, H].
+
+    Its gradient takes one product a step, as it does itself: that of the weights is one product over all
+    steps, where a scan's own would add a matrix of their size to another at every step.
+
+    Args:
+        recurrent: [H, 3H].
+        bias: [H].
+        hidden: [R, H] before the first step.
+        perceived: [T, R, 3H].
+        start: [T, R] bool, the hidden state is zeroed before the step.
+    """
+    return _recur_forward(recurrent, bias, hidden, perceived, start)[0]
+
+
+def _recur_forward(
+    recurrent: jax.Array, bias: jax.Array, hidden: jax.Array, perceived: jax.Array, start: jax.Array
+) -> tuple[jax.Array, tuple]:
+    def step(h: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, tuple]:
+        perceived, first = inputs
+        h = jnp.where(first[:, None], 0.0, h)
+        remembered = h @ recurrent
+        after = open_gates(perceived, remembered, bias).mix(h)
+        return after, (after, h, remembered)
+
+    _, (after, before, remembered) = jax.lax.scan(step, hidden, (perceived, start))
+    return after, (recurrent, bias, perceived, start, before, remembered)
+
+
+def _recur_backward(known: tuple, d_after: jax.Array) -> tuple:
+    recurrent, bias, perceived, start, before, remembered = known
+    gates = open_gates(perceived, remembered, bias)
+
+    def step(d_h: jax.Array, inputs: tuple) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        d_after, gates, before, first = inputs
+        d_h = d_h + d_after
+        d_candidate = d_h * (1.0 - gates.update) * (1.0 - jnp.square(gates.candidate))
+        d_update = d_h * (before - gates.candidate) * gates.update * (1.0 - gates.update)
+        d_reset = d_candidate * gates.kept * gates.reset * (1.0 - gates.reset)
+        d_perceived = jnp.concatenate([d_reset, d_update, d_candidate], axis=-1)
+        d_remembered = jnp.concatenate([d_reset, d_update, d_candidate * gates.reset], axis=-1)
+        d_before = d_h * gates.update + d_remembered @ recurrent.T
+        return jnp.where(first[:, None], 0.0, d_before), (d_perceived, d_remembered)
+
+    nothing = jnp.zeros_like(before[0])
+    d_hidden, (d_perceived, d_remembered) = jax.lax.scan(
+        step, nothing, (d_after, gates, before, start), reverse=True
+    )
+    width = recurrent.shape[0]
+    rows = before.reshape(-1, width), d_remembered.reshape(-1, 3 * width)
+    d_bias = jnp.sum(rows[1][:, 2 * width :], axis=0)
+    return rows[0].T @ rows[1], d_bias, d_hidden, d_perceived, np.zeros(start.shape, jax.dtypes.float0)
+
+
+recur.defvjp(_recur_forward, _recur_backward)
+
+
 class Agent(nn.Module):
     """Dense -> ReLU -> GRU -> Dense, one set of parameters for all agents (Figure 3a, bottom).
 
@@ -110,12 +199,15 @@ class Agent(nn.Module):
         """The next hidden state [..., H]: one step of the GRU."""
         if self.kind == "mlp":
             return perceived
-        reset_x, update_x, candidate_x = jnp.split(perceived, 3, axis=-1)
-        reset_h, update_h, candidate_h = jnp.split(hidden @ self.recurrent, 3, axis=-1)
-        reset = nn.sigmoid(reset_x + reset_h)
-        update = nn.sigmoid(update_x + update_h)
-        candidate = jnp.tanh(candidate_x + reset * (candidate_h + self.recurrent_bias))
-        return (1.0 - update) * candidate + update * hidden
+        gates = open_gates(perceived, hidden @ self.recurrent, self.recurrent_bias)
+        return gates.mix(hidden)
+
+    def along(self, hidden: jax.Array, x: jax.Array, start: jax.Array) -> jax.Array:
+        """Hidden states [T, R, H] of a window: ``hidden`` [R, H], ``x`` [T, R, ...], ``start`` [T, R]."""
+        perceived = self.perceive(x)
+        if self.kind == "mlp":
+            return perceived
+        return recur(self.recurrent, self.recurrent_bias, hidden, perceived, start)
 
     def read(self, hidden: jax.Array, avail: jax.Array) -> jax.Array:
         """Masked logits [..., A]."""
@@ -262,15 +354,8 @@ def _unroll_wide(
     """:func:`unroll` with only the recurrent product step by step."""
     num_envs, num_agents, width = hidden.shape
     x = agent_input(obs, last_action, agent.num_actions).reshape(len(obs), num_envs * num_agents, -1)
-    perceived = agent.apply(params, x, method="perceive")
-
-    def step(h: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        perceived, first = inputs
-        h = jnp.where(jnp.repeat(first, num_agents)[:, None], 0.0, h)
-        h = cast(jax.Array, agent.apply(params, h, perceived, method="remember"))
-        return h, h
-
-    _, after = jax.lax.scan(step, hidden.reshape(-1, width), (perceived, start))
+    first = jnp.repeat(start, num_agents, axis=1)
+    after = agent.apply(params, hidden.reshape(-1, width), x, first, method="along")
     after = after.reshape(len(obs), num_envs, num_agents, width)
     logits = agent.apply(params, after, True if avail is None else avail, method="read")
     return jax.vmap(keep)(logits, after)

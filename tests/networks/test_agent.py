@@ -102,6 +102,34 @@ def test_a_window_unrolled_is_its_steps_one_by_one(changes):
         np.testing.assert_allclose(found[step], logits, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("changes", [{}, {"kind": "mlp"}])
+def test_a_wide_agents_window_and_gradient_are_those_of_steps_one_by_one(changes, monkeypatch):
+    """Its gradient is written by hand; the other's is a scan's own."""
+    made, params = network(**changes)
+    keys = jax.random.split(jax.random.key(3), 5)
+    t, b = 5, 2
+    obs = jax.random.normal(keys[0], (t, b, N, SEEN))
+    last_action = jax.random.randint(keys[1], (t, b, N), -1, A)
+    avail = jax.random.bernoulli(keys[4], 0.7, (t, b, N, A))
+    start = jax.random.bernoulli(keys[2], 0.3, (t, b))
+    hidden, _, _ = inputs(b, N)
+    weights = jax.random.normal(keys[3], (t, b, N, A + H))
+
+    def total(params, hidden, obs):
+        def both(logits, hidden):
+            return jnp.concatenate([jnp.where(logits > networks.MASKED, logits, 0.0), hidden], axis=-1)
+
+        found = networks.unroll(made, params, hidden, obs, last_action, avail, start, keep=both)
+        return jnp.sum(found * weights), found
+
+    def measured(wide):
+        monkeypatch.setattr(networks, "WIDE", wide)
+        return jax.value_and_grad(total, argnums=(0, 1, 2), has_aux=True)(params, hidden, obs)
+
+    for one, other in zip(jax.tree.leaves(measured(H)), jax.tree.leaves(measured(H + 1)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-4, atol=2e-5)
+
+
 TINY = {
     "map": "one_step", "num_envs": 4, "window": 5, "total_steps": 1_000, "actor.hidden": 8,
     "actor.epochs": 1, "actor.minibatches": 2, "critic.mixing": 8, "critic.hypernet_hidden": "8",

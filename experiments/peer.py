@@ -1,19 +1,27 @@
-"""JaxMARL's own MAPPO script beside SeCA: python experiments/peer.py checkout=PATH
+"""JaxMARL's own scripts beside ours: python experiments/peer.py checkout=PATH
 
     python experiments/peer.py checkout=../JaxMARL maps=2s3z,3s_vs_5z seeds=3 total_steps=1_000_000
+    python experiments/peer.py checkout=../JaxMARL what=qmix maps=2s3z
 
-Runs baselines/MAPPO/mappo_rnn_smax.py of a checkout of JaxMARL with its own settings file, but for the map
-and the number of steps, one seed after the other as the script does. Where it would log, its actor is taken
+mappo: runs baselines/MAPPO/mappo_rnn_smax.py of a checkout of JaxMARL with its own settings file, but for the
+map and the number of steps, one seed after the other as the script does. Where it would log, its actor is taken
 instead; every tenth of the run its greedy policy then plays 256 whole battles on its own environment, off
 the clock. Of what the script imports, distrax, hydra, omegaconf and six need not be installed: of the first
 it uses a categorical distribution, of the others nothing here. Rows go to
 experiments/results/peer/<map>.json, which experiments/draw.py draws beside the stored runs of figure5. A
-million steps take minutes a seed. Options:
+million steps take minutes a seed.
+
+qmix: how fast baselines/QLearning/qmix_rnn.py trains with its own settings once it learns, and how fast our
+QMIX does with networks and batches of the same sizes, in turn. The script needs flashbax. Rows go to
+experiments/results/benchmark/qmix_jaxmarl_size.json. It takes a quarter of an hour. Options:
 """
 
 import importlib.metadata
 import json
+import os
+import subprocess
 import sys
+import tempfile
 import time
 import types
 from collections.abc import Callable, Iterable
@@ -43,6 +51,13 @@ TAKES = (
 )
 EPISODES = 256
 POINTS = 10  # of a run's curve
+QMIX, QMIX_SETTINGS = (
+    Path("baselines/QLearning/qmix_rnn.py"),
+    "baselines/QLearning/config/alg/ql_rnn_smax.yaml",
+)
+# The QMIX script learns from as many updates on as its batches have sequences; it is timed after so many more
+LEARNS_AFTER, TIMED = 2, 4
+ROUNDS = 2  # of both trainers, in turn
 OURS = ("seca", "coma", "mappo")  # of figure5's runs, drawn beside it
 THEIRS = "JaxMARL's MAPPO"
 
@@ -52,27 +67,19 @@ class Options:
     """Keys of the command line."""
 
     checkout: str = key("", "directory of a checkout of JaxMARL")
+    what: str = key("mappo", "mappo: curves; qmix: speed", choices=("mappo", "qmix"))
     maps: str = key("2s3z,3s_vs_5z", "maps, separated by commas")
     seeds: int = key(3, "how many, from 0 on", low=1)
     total_steps: int = key(1_000_000, "environment steps of a seed", low=1)
 
 
-def script(path: Path, taken: Callable[..., None]) -> dict[str, Any]:
-    """The names that the script defines, its logging replaced by ``taken``.
-
-    Args:
-        path: of the script.
-        taken: called after every update with the actor's parameters, the update's number, and which battles
-            ended at each step and were won, [T, B] bool each.
-
-    Raises:
-        ConfigError: there is no such script, or not the one that is known here.
-    """
+def stand_ins() -> None:
+    """Modules that the scripts import and hardly use, where they are not installed."""
     import jax
     import jax.numpy as jnp
 
     class Categorical:
-        """All that the script wants of distrax."""
+        """All that the MAPPO script wants of distrax."""
 
         def __init__(self, logits: Any) -> None:
             self.logits = jax.nn.log_softmax(logits)
@@ -89,7 +96,7 @@ def script(path: Path, taken: Callable[..., None]) -> dict[str, Any]:
     def undecorated(*args: Any, **kwargs: Any) -> Callable[[Any], Any]:
         return lambda function: function
 
-    stand_ins = {
+    missing = {
         "distrax": {"Categorical": Categorical},
         "hydra": {"main": undecorated},
         "omegaconf": {"OmegaConf": None},
@@ -97,17 +104,34 @@ def script(path: Path, taken: Callable[..., None]) -> dict[str, Any]:
         **{name: {} for name in ("six", "six.moves", "six.moves.urllib")},
         "six.moves.urllib.request": {"urlretrieve": None},
     }
-    for name, attributes in stand_ins.items():
+    for name, attributes in missing.items():
         module = types.ModuleType(name)
         vars(module).update(attributes)
         sys.modules.setdefault(name, module)
+
+
+def script(path: Path, taken: Callable[..., None] | None = None) -> dict[str, Any]:
+    """The names that a script defines.
+
+    Args:
+        path: of the script.
+        taken: instead of the MAPPO script's logging, called after every update with the actor's parameters,
+            the update's number, and which battles ended at each step and were won, [T, B] bool each.
+
+    Raises:
+        ConfigError: there is no such script, it is not the one that is known here, or it lacks a module.
+    """
+    stand_ins()
     if not path.is_file():
         raise ConfigError(f"checkout: no {path}; it is a directory of github.com/FLAIROx/JaxMARL's files")
     text = path.read_text()
-    if text.count(LOGS) != 1:
+    if taken and text.count(LOGS) != 1:
         raise ConfigError(f"{path}: not the script that is known here: it logs otherwise")
     names: dict[str, Any] = {"__name__": "peer_script", "taken": taken}
-    exec(compile(text.replace(LOGS, TAKES), str(path), "exec"), names)
+    try:
+        exec(compile(text.replace(LOGS, TAKES) if taken else text, str(path), "exec"), names)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{path} needs {error.name}: install it beside seca_jax") from None
     return names
 
 
@@ -206,24 +230,95 @@ def measure(checkout: Path, map_name: str, seeds: int, total_steps: int) -> dict
     }
 
 
+def script_rate(checkout: Path, map_name: str) -> tuple[float, int]:
+    """Steps a second of the QMIX script once it learns, and the bytes that its program takes."""
+    import jax
+
+    names = script(checkout / QMIX)
+    settings = yaml.safe_load((checkout / QMIX_SETTINGS).read_text())
+    settings |= {"LR": float(settings["LR"]), "TEST_DURING_TRAINING": False, "WANDB_MODE": "disabled"}
+    scenario = names["map_name_to_scenario"](map_name)
+    env = names["SMAXLogWrapper"](
+        names["make"](settings["ENV_NAME"], **settings["ENV_KWARGS"], scenario=scenario)
+    )
+    batch, first = settings["NUM_ENVS"] * settings["NUM_STEPS"], settings["BUFFER_BATCH_SIZE"] + LEARNS_AFTER
+    seconds, size = [], 0
+    for updates in (first, first + TIMED):
+        train = jax.jit(names["make_train"](settings | {"TOTAL_TIMESTEPS": updates * batch}, env))
+        program: Any = train.lower(jax.random.PRNGKey(0)).compile()
+        memory = program.memory_analysis()
+        size = int(memory.temp_size_in_bytes + memory.argument_size_in_bytes)
+        began = time.perf_counter()
+        jax.block_until_ready(program(jax.random.PRNGKey(0)))
+        seconds.append(time.perf_counter() - began)
+    return TIMED * batch / (seconds[1] - seconds[0]), size
+
+
+def own_row(checkout: Path, map_name: str) -> dict[str, Any]:
+    """What our benchmark says of QMIX at the script's sizes."""
+    told = yaml.safe_load((checkout / QMIX_SETTINGS).read_text())
+    words = {
+        "map": map_name,
+        "num_envs": told["NUM_ENVS"],
+        "actor.hidden": told["HIDDEN_SIZE"],
+        "q.mixing": told["MIXER_EMBEDDING_DIM"],
+        "q.hypernet": told["MIXER_HYPERNET_HIDDEN_DIM"],
+        "q.lr": told["LR"],
+        "q.updates": told["NUM_EPOCHS"],
+        "q.batch": told["BUFFER_BATCH_SIZE"],
+    }
+    with tempfile.TemporaryDirectory() as place:
+        target = Path(place) / "row.json"
+        command = [sys.executable, "-m", "seca_jax.benchmark", "what=train", "algo=qmix", "seeds=1"]
+        command += [f"{name}={value}" for name, value in words.items()]
+        subprocess.run([*command, f"json={target}"], check=True, stdout=subprocess.DEVNULL, env=os.environ)
+        (row,) = json.loads(target.read_text())["rows"]
+    return row
+
+
+def race(checkout: Path, maps: list[str]) -> list[dict[str, Any]]:
+    """Rows of both trainers on each map, the median of ROUNDS in turn; raises ConfigError."""
+    rows = []
+    for map_name in maps:
+        theirs, ours = [], []
+        for _ in range(ROUNDS):
+            theirs.append(script_rate(checkout, map_name))
+            ours.append(own_row(checkout, map_name))
+            print(
+                f"{map_name}: script {theirs[-1][0]:.1f}, ours {ours[-1]['steps_per_s']:.1f} steps/s",
+                flush=True,
+            )
+        rates = [rate for rate, _ in theirs]
+        own = {**ours[0], "steps_per_s": float(np.median([row["steps_per_s"] for row in ours]))}
+        beside = {"algo": "qmix (JaxMARL's script)", "backend": "script", "peak_bytes": theirs[0][1]}
+        rows += [own, {**own, **beside, "steps_per_s": float(np.median(rates))}]
+    return rows
+
+
 def report(words: list[str]) -> None:
     """Measure what the words ask for and store it; raises ConfigError, OSError."""
     options: Options = checked_options(words, Options)
     if not options.checkout:
         raise ConfigError("checkout= is missing: a directory of github.com/FLAIROx/JaxMARL's files")
-    checkout = Path(options.checkout)
-    for map_name in options.maps.split(","):
+    checkout, maps = Path(options.checkout), options.maps.split(",")
+    shown = [f"checkout={checkout.name}" if word.startswith("checkout=") else word for word in words]
+    if options.what == "qmix":
+        store_document(RESULTS / "benchmark/qmix_jaxmarl_size.json", shown, {"rows": race(checkout, maps)})
+        return
+    for map_name in maps:
         row = measure(checkout, map_name, options.seeds, options.total_steps)
-        import jax
+        store_document(RESULTS / "peer" / f"{map_name}.json", shown, {"script": str(SCRIPT), **row})
 
-        shown = [f"checkout={checkout.name}" if word.startswith("checkout=") else word for word in words]
-        document = measured.origin("experiments/peer.py", shown, jax.devices())
-        document["versions"] |= {"jaxmarl": importlib.metadata.version("jaxmarl")}
-        document["script"] = str(SCRIPT)
-        path = RESULTS / "peer" / f"{map_name}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(document | row, indent=1) + "\n")
-        print(path)
+
+def store_document(path: Path, words: list[str], found: dict[str, Any]) -> None:
+    """Writes what was measured with what it came from, and says where; raises OSError."""
+    import jax
+
+    document = measured.origin("experiments/peer.py", words, jax.devices())
+    document["versions"] |= {"jaxmarl": importlib.metadata.version("jaxmarl")}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document | found, indent=1) + "\n")
+    print(path)
 
 
 def curves_of(document: dict[str, Any]) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -4,10 +4,10 @@
     python experiments/peer.py checkout=../JaxMARL what=qmix maps=2s3z
 
 mappo: runs baselines/MAPPO/mappo_rnn_smax.py of a checkout of JaxMARL with its own settings file, but for the
-map and the number of steps, one seed after the other as the script does. Where it would log, its actor is taken
-instead; every tenth of the run its greedy policy then plays 256 whole battles on its own environment, off
-the clock. Of what the script imports, distrax, hydra, omegaconf and six need not be installed: of the first
-it uses a categorical distribution, of the others nothing here. Rows go to
+map and the number of steps, one seed after the other as the script does. Where it would log, its actor is
+taken instead; every tenth of the run its greedy policy then plays 256 whole battles on its own environment,
+off the clock. Of what the script imports, distrax, hydra, omegaconf and six need not be installed: of the
+first it uses a categorical distribution, of the others nothing here. Rows go to
 experiments/results/peer/<map>.json, which experiments/draw.py draws beside the stored runs of figure5. A
 million steps take minutes a seed.
 

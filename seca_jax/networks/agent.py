@@ -114,35 +114,35 @@ def _recur_forward(
         h = jnp.where(first[:, None], 0.0, h)
         remembered = h @ recurrent
         after = open_gates(perceived, remembered, bias).mix(h)
-        return after, (after, h, remembered)
+        return after, (after, remembered)
 
-    _, (after, before, remembered) = jax.lax.scan(step, hidden, (perceived, start))
-    return after, (recurrent, bias, perceived, start, before, remembered)
+    _, (after, remembered) = jax.lax.scan(step, hidden, (perceived, start))
+    return after, (recurrent, bias, hidden, perceived, start, after, remembered)
 
 
 def _recur_backward(known: tuple, d_after: jax.Array) -> tuple:
-    recurrent, bias, perceived, start, before, remembered = known
-    gates = open_gates(perceived, remembered, bias)
+    recurrent, bias, hidden, perceived, start, after, remembered = known
+    before = jnp.where(start[..., None], 0.0, jnp.concatenate([hidden[None], after[:-1]]))
 
     def step(d_h: jax.Array, inputs: tuple) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        d_after, gates, before, first = inputs
+        d_after, perceived, remembered, before, first = inputs
+        gates = open_gates(perceived, remembered, bias)
         d_h = d_h + d_after
         d_candidate = d_h * (1.0 - gates.update) * (1.0 - jnp.square(gates.candidate))
         d_update = d_h * (before - gates.candidate) * gates.update * (1.0 - gates.update)
         d_reset = d_candidate * gates.kept * gates.reset * (1.0 - gates.reset)
-        d_perceived = jnp.concatenate([d_reset, d_update, d_candidate], axis=-1)
-        d_remembered = jnp.concatenate([d_reset, d_update, d_candidate * gates.reset], axis=-1)
+        d_kept = d_candidate * gates.reset
+        d_remembered = jnp.concatenate([d_reset, d_update, d_kept], axis=-1)
         d_before = d_h * gates.update + d_remembered @ recurrent.T
-        return jnp.where(first[:, None], 0.0, d_before), (d_perceived, d_remembered)
+        d_perceived = jnp.concatenate([d_reset, d_update, d_candidate], axis=-1)
+        return jnp.where(first[:, None], 0.0, d_before), (d_perceived, d_kept)
 
-    nothing = jnp.zeros_like(before[0])
-    d_hidden, (d_perceived, d_remembered) = jax.lax.scan(
-        step, nothing, (d_after, gates, before, start), reverse=True
-    )
+    inputs = d_after, perceived, remembered, before, start
+    d_hidden, (d_perceived, d_kept) = jax.lax.scan(step, jnp.zeros_like(hidden), inputs, reverse=True)
     width = recurrent.shape[0]
-    rows = before.reshape(-1, width), d_remembered.reshape(-1, 3 * width)
-    d_bias = jnp.sum(rows[1][:, 2 * width :], axis=0)
-    return rows[0].T @ rows[1], d_bias, d_hidden, d_perceived, np.zeros(start.shape, jax.dtypes.float0)
+    past, opened, kept = (x.reshape(-1, x.shape[-1]) for x in (before, d_perceived, d_kept))
+    d_recurrent = jnp.concatenate([past.T @ opened[:, : 2 * width], past.T @ kept], axis=1)
+    return d_recurrent, jnp.sum(kept, axis=0), d_hidden, d_perceived, np.zeros(start.shape, jax.dtypes.float0)
 
 
 recur.defvjp(_recur_forward, _recur_backward)

@@ -16,9 +16,9 @@ EVERY_MAP = (
 SLOW = ("25m", "27m_vs_30m", "smacv2_20_units")  # twenty agents and more: half the steps, three seeds
 # Steps of a seed on a battle map. The paper trains 32 M steps on the first two maps, 64 M on the others.
 SCALES = {"tiny": 100_000, "small": 1_000_000, "full": 10_000_000, "paper": 64_000_000}
-# What makes fewer than 3,000 steps/s on a map would need half an hour and more for a million steps of five
+# What makes fewer than 2,500 steps/s on a map would need half an hour and more for a million steps of five
 # seeds: there scale=small is 300,000, and the curve ends early. Measured: results/benchmark/figure5.json.
-SMALL_SLOW = 3_000  # steps/s of all seeds together
+SMALL_SLOW = 2_500  # steps/s of all seeds together
 SMALL_SLOW_ON: dict[str, tuple[str, ...]] = {}
 SMALL_SLOW_WORDS = ("total_steps=300_000", "eval.interval=25_000", "log.interval=25_000")
 # Points enough for a curve where a hundred thousand steps are all there is.

@@ -20,11 +20,23 @@ from seca_jax.config.schema import Config
 from seca_jax.envs.base import Environment
 from seca_jax.experience.batch import Rollout
 from seca_jax.experience.rollout import anywhere
+from seca_jax.networks import agent as agents
 from seca_jax.types import View
 
-PER_ROW = 4  # episodes that a row of a batch holds where all are as long as they can be
-# Lengths that rows can be cut to, as parts of what they may need; a program is compiled for each
-LENGTHS = (0.125, 0.1875, 0.25, 0.375, 0.5, 0.625, 0.75, 1.0)
+
+class Layout(NamedTuple):
+    """How a batch's episodes are laid out."""
+
+    per_row: int  # episodes that a row holds where all are as long as they can be
+    # Lengths that rows can be cut to, as parts of what they may need; a program is compiled for each
+    lengths: tuple[float, ...]
+
+
+NARROW = Layout(4, (0.125, 0.1875, 0.25, 0.375, 0.5, 0.625, 0.75, 1.0))
+# Padding costs agents from networks.agent.WIDE on more than compiling twice as many programs does
+WIDE = Layout(
+    2, (0.125, 0.145, 0.165, 0.19, 0.22, 0.25, 0.29, 0.33, 0.38, 0.43, 0.5, 0.57, 0.66, 0.76, 0.87, 1.0)
+)
 
 
 @struct.dataclass
@@ -192,7 +204,13 @@ def unpack(env: Environment, axes: Any, stored: Episode, episode: jax.Array, mom
     return shared_out(batch, 1)
 
 
-def seen(env: Environment, axes: Any, function: Callable[[Batch], Any], episodes: Episode) -> Any:
+def seen(
+    env: Environment,
+    axes: Any,
+    function: Callable[[Batch], Any],
+    episodes: Episode,
+    layout: Layout = NARROW,
+) -> Any:
     """``function`` of the batch of all ``episodes``, with little of the padding that follows their ends.
 
     Battles are mostly far shorter than their limit, and time is what training costs. So short ones share a
@@ -201,9 +219,11 @@ def seen(env: Environment, axes: Any, function: Callable[[Batch], Any], episodes
     """
     num_episodes, limit = episodes.reward.shape
     shares = sharers()
-    rows = min(num_episodes, -(-num_episodes // PER_ROW // shares) * shares)  # every device as many
+    rows = min(num_episodes, -(-num_episodes // layout.per_row // shares) * shares)  # every device as many
     episode, moment, held = lay_out(episodes.length, limit, rows)
-    lengths = sorted({max(2, -int(-len(moment) * part // 1)) for part in LENGTHS})  # one step is two moments
+    lengths = sorted(
+        {max(2, -int(-len(moment) * part // 1)) for part in layout.lengths}
+    )  # one step is two moments
 
     def at_length(length: int) -> Callable[[tuple], Any]:
         def run(given: tuple) -> Any:
@@ -276,6 +296,7 @@ def choose(key: jax.Array, stored: jax.Array, capacity: int, count: int) -> jax.
 def make(config: Config, env: Environment) -> Replay:
     """The replay buffer of one seed of a run; raises ValueError where it cannot be."""
     size, axes = capacity(config, env), batch_axes(env)
+    layout = WIDE if config.actor.hidden >= agents.WIDE else NARROW
     buffer = flashbax.make_item_buffer(
         max_length=size, min_length=1, sample_batch_size=config.q.batch, add_sequences=False, add_batches=True
     )
@@ -292,5 +313,5 @@ def make(config: Config, env: Environment) -> Replay:
         init=lambda: buffer.init(blank(env)),
         add=lambda state, rollout: buffer.add(state, pack(rollout, env.num_actions)),
         sample=sample,
-        seen=lambda function, episode: seen(env, axes, function, episode),
+        seen=lambda function, episode: seen(env, axes, function, episode, layout),
     )

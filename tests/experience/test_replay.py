@@ -270,6 +270,24 @@ def test_padding_is_cut_where_no_row_of_any_seed_needs_it():
     assert set(lengths_seen) == {5, 7, 9, 14, 18, 23, 27, 36}
 
 
+def test_a_wide_agents_rows_are_shorter_and_cut_closer():
+    """Two episodes of full length a row, and twice as many lengths; every reward counts as before."""
+    env, lengths_seen = walk_env(np.array([1, 1, 1, 1])), []
+    config = config_of()
+    config = dataclasses.replace(config, actor=dataclasses.replace(config.actor, hidden=256))
+    replay = memory.make(config, env)
+    episodes = memory.pack(collect(replay.watched, jax.random.key(0)), A)
+
+    def total(batch):
+        lengths_seen.append(batch.start.shape)
+        return jnp.sum(jnp.where(batch.mask, batch.reward, 0.0)), jnp.int32(len(batch.start))
+
+    got, length = replay.seen(total, episodes)
+    np.testing.assert_allclose(got, np.asarray(episodes.reward).sum(), rtol=1e-5)
+    assert {rows for _, rows in lengths_seen} == {2} and max(lengths_seen)[0] == 2 * (LIMIT + 1)
+    assert len(lengths_seen) > 8 and length == 4  # 1 + 1 moments twice, of 18 that there may be
+
+
 def test_the_longest_row_of_all_seeds_decides():
     env = walk_env(np.array([2, 99, 2, 2]))
     replay = memory.make(config_of(), env)

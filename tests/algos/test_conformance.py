@@ -10,6 +10,7 @@ from seca_jax.config import compose, learners
 from seca_jax.config.check import check
 from seca_jax.config.schema import keys
 from seca_jax.envs import probes
+from seca_jax.experience import replay
 from seca_jax.runtime import checkpoint
 
 # Over the algorithm's own defaults; four environments and networks that compile fast.
@@ -26,6 +27,14 @@ def config_of(algo, **values):
     config = compose.compose({"algo": algo, **values})
     check(config)
     return config
+
+
+@pytest.fixture(scope="module", autouse=True)
+def two_lengths():
+    """Replay compiles a program for every length that a batch may have: here two of them are enough."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(replay, "NARROW", replay.Layout(replay.NARROW.per_row, (0.5, 1.0)))
+        yield
 
 
 class Trained:
@@ -53,7 +62,7 @@ class Trained:
 
 
 @pytest.fixture(scope="module", params=algos.names())
-def trained(request):
+def trained(request, two_lengths):
     yield Trained(request.param)
     jax.clear_caches()  # of one learner at a time
 

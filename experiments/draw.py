@@ -178,7 +178,7 @@ def draw(path: Path, panels: Found, look_of: dict[str, dict[str, int]], title: s
         axes.set_title(panel.title)
         axes.set_xlabel("environment steps per seed")
         axes.set_ylabel(panel.axis)
-        axes.legend(fontsize=8, framealpha=0.7, edgecolor="none")
+        axes.legend(fontsize=8, framealpha=0.7, edgecolor="none", handlelength=3)
     for axes in list(grid.flat)[len(panels) :]:
         axes.set_axis_off()
     save(figure, path)

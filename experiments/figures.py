@@ -290,7 +290,7 @@ FIGURES: dict[str, tuple[Panel, ...]] = {
         for name in ("2s3z", "3s_vs_5z")
         for panel in (
             _side_by_side(name, "on-policy", ON_POLICY),
-            _side_by_side(name, "value-based", ("seca", *VALUE_BASED)),
+            _side_by_side(name, "value-based beside SeCA", ("seca", *VALUE_BASED)),
         )
     ),
     "maps": (

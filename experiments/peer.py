@@ -1,5 +1,7 @@
 """JaxMARL's own scripts beside ours: python experiments/peer.py checkout=PATH
 
+PATH is a directory of github.com/FLAIROx/JaxMARL's files.
+
     python experiments/peer.py checkout=../JaxMARL maps=2s3z,3s_vs_5z seeds=3 total_steps=1_000_000
     python experiments/peer.py checkout=../JaxMARL what=qmix maps=2s3z
 
@@ -12,8 +14,8 @@ experiments/results/peer/<map>.json, which experiments/draw.py draws beside the 
 million steps take minutes a seed.
 
 qmix: how fast baselines/QLearning/qmix_rnn.py trains with its own settings once it learns, and how fast our
-QMIX does with networks and batches of the same sizes, in turn. The script needs flashbax. Rows go to
-experiments/results/benchmark/qmix_jaxmarl_size.json. It takes a quarter of an hour. Options:
+QMIX does with networks and batches of the same sizes, in turn; seeds and total_steps say nothing of it. Rows
+go to experiments/results/benchmark/qmix_jaxmarl_size.json. It takes a quarter of an hour a map. Options:
 """
 
 import importlib.metadata

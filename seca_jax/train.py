@@ -47,7 +47,7 @@ Exit status: 0 done, 2 bad input, 3 stopped on a non-finite value, 4 the last ch
 could not be written, 130 interrupted after saving (a second Ctrl-C aborts at once).
 """
 TOGETHER = "--together"
-KEYS = "Keys, given as key=value (--help algo=qmix preset=paper shows their defaults):"
+KEYS = "Keys, given as key=value (--help algo=qmix preset=paper shows what QMIX reads, and its defaults):"
 # What tells a sweep's runs apart in a directory's name: values are anything, names of directories are not
 UNSAFE = re.compile(r"[^\w.,=+-]+")
 
@@ -55,12 +55,14 @@ UNSAFE = re.compile(r"[^\w.,=+-]+")
 def help_text(words: list[str]) -> str:
     """What ``--help`` prints: usage, then every key with its meaning, allowed values and default.
 
-    ``words`` may name a map, an algo and a preset, whose defaults are shown then; raises ConfigError.
+    ``words`` may name a map, an algo and a preset, whose defaults are shown then, of an algo only the keys
+    that it looks at; raises ConfigError.
     """
+    named = any(word.startswith("algo=") for word in words)
     config = compose.from_words(w for w in words if w.startswith(("map=", "algo=", "preset=")))
     free = ", ".join(name for name in compose.FREE_ON_RESUME if not name.startswith("wandb."))
     rates = textwrap.fill(", ".join(traced()), 105)
-    lines = [USAGE.format(free=f"{free}, wandb.*", rates=rates), KEYS, *commands.key_lines(config)]
+    lines = [USAGE.format(free=f"{free}, wandb.*", rates=rates), KEYS, *commands.key_lines(config, own=named)]
     lines += [
         "",
         f"map:    {', '.join(envs.names())}",

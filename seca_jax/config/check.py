@@ -25,7 +25,7 @@ def nearest(name: str, names: Sequence[str], cutoff: float = 0.6) -> str:
     """`` (did you mean x?)``, or nothing when no name comes close."""
     # A user may leave out the group, as in lr for actor.lr
     tails = [n for n in names if n.rpartition(".")[2] == name.rpartition(".")[2]]
-    cases = [n for n in names if n.lower() == name.lower()]
+    cases = [n for n in names if n.lower() == name.lower().replace("-", "_")]
     group, dot, key = name.rpartition(".")
     inside = [n for n in names if dot and n.startswith(group + dot)]
     if inside:  # what names of a group share would make all of them look alike
@@ -41,7 +41,7 @@ def one_of(name: str, value: str, names: Sequence[str]) -> None:
     """Raises ConfigError unless ``value`` is among ``names``."""
     if value not in names:
         # A short list speaks for itself; in a long one of short names, one letter is half the name
-        told = len(names) > 6 or any(value.lower() == name.lower() for name in names)
+        told = len(names) > 6 or any(value.lower().replace("-", "_") == name.lower() for name in names)
         hint = nearest(value, names, cutoff=0.5) if told else ""
         raise ConfigError(f"{name}={value}: unknown{hint}; one of {', '.join(names)}")
 

@@ -34,16 +34,21 @@ def who(name: str) -> str:
     return f"{', '.join(found)} only"
 
 
-def key_lines(config: Config) -> list[str]:
-    """Every key of a training run for ``--help``: its value in ``config``, type, limits, meaning, readers."""
+def key_lines(config: Config, own: bool = False) -> list[str]:
+    """Every key of a training run for ``--help``: its value in ``config``, type, limits, meaning, readers.
+
+    ``own``: only the keys that its learner looks at, without their other readers.
+    """
     lines = []
     for group, members in itertools.groupby(keys(), key=lambda item: item[0].rpartition(".")[0]):
-        members = list(members)
+        members = [item for item in members if not (own and learners.unread(item[0], config.algo))]
+        if not members:
+            continue
         # What most keys of a group have in common is told once
         ((usual, _),) = Counter(who(name) for name, _ in members).most_common(1)
         if group:
             about = next(f.metadata["doc"] for f in fields(Config) if f.name == group)
-            lines += ["", f"  {group}: {about}" + (f" ({usual})" if usual != EVERYBODY else "")]
+            lines += ["", f"  {group}: {about}" + (f" ({usual})" if usual != EVERYBODY and not own else "")]
         for name, field in members:
             value = get(config, name)
             shown = f"{name}={str(value).lower() if field.type is bool else value}"
@@ -52,7 +57,7 @@ def key_lines(config: Config) -> list[str]:
             # Where the meaning already names the choices, naming them again only lengthens the line
             if any(choice not in text for choice in field.metadata["choices"]):
                 text += f" ({', '.join(field.metadata['choices'])})"
-            if who(name) != usual:
+            if who(name) != usual and not own:
                 text += f" [{who(name)}]"
             lines.append(f"  {shown:<34} {kind:<17} {text}")
     return lines

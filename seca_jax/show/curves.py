@@ -74,6 +74,9 @@ def quartiles(lines: Sequence[dict[str, Any]], name: str, points: int = 400) -> 
     ]
     # Only where every seed has data: beyond it the band would narrow for want of seeds
     low, high = max(s[0] for s, _ in curves), min(s[-1] for s, _ in curves)
+    if low > high:  # seeds that share no step, as whole episodes of a short run: their last values, together
+        last = np.array([[s[-1], v[-1]] for s, v in curves])
+        return np.median(last[:, :1], axis=0), np.quantile(last[:, 1:], (0.25, 0.5, 0.75), axis=0)
     grid = np.unique(np.concatenate([s for s, _ in curves]))
     grid = grid[(grid >= low) & (grid <= high)]
     if len(grid) > points:

@@ -10,6 +10,7 @@ from seca_jax.config.schema import Config
 from seca_jax.credit import names
 
 MAPS = ", ".join(envs.names())
+ALGOS = ", ".join(algos.names())
 
 
 @pytest.mark.parametrize(
@@ -70,6 +71,7 @@ MAPS = ", ".join(envs.names())
         ("actor.lr=nan", "actor.lr=nan: expected a number"),
         ("log.progress=3", "log.progress=3: expected true or false"),
         ("=3", "=3: expected key=value; --help lists all keys"),
+        ("algo=PQN-VDN", f"algo=PQN-VDN: unknown (did you mean pqn_vdn?); one of {ALGOS}"),
         ("map=mmm2", f"map=mmm2: unknown (did you mean MMM2?); one of {MAPS}"),
         ("map=3n", f"map=3n: unknown (did you mean 3m?); one of {MAPS}"),
         ("algo=secca", f"algo=secca: unknown (did you mean seca?); one of {', '.join(algos.names())}"),

@@ -78,6 +78,17 @@ def test_a_key_of_another_kind_of_critic_is_idle():
     assert not learners.idle("critic.value_hidden", compose.compose({"map": "3m", "algo": "mappo"}))
 
 
+def test_help_of_one_learner_has_what_it_reads():
+    said = {
+        line.split("=")[0].strip(): line
+        for line in commands.key_lines(compose.from_words(["algo=mappo"]), own=True)
+        if "=" in line
+    }
+    assert {"actor.lr", "critic.updates", "value.view", "map"} <= said.keys()
+    assert not [name for name in said if name.startswith(("q.", "shapley.")) or name == "critic.kind"]
+    assert not said["actor.epochs"].endswith("]")
+
+
 def test_help_says_who_reads_what():
     lines = commands.key_lines(compose.from_words([]))
     (group,) = (line for line in lines if line.startswith("  q: "))

@@ -33,6 +33,9 @@ def test_long_runs_are_thinned():
 
 
 def test_a_metric_nobody_has():
+    # One line each, at steps of their own: together they are one point
+    steps, values = curves.quartiles(lines({0: [(9, 1.0)], 1: [(11, 3.0)]}), "test/win_rate")
+    assert steps.tolist() == [10] and values[1].tolist() == [2.0]
     steps, values = curves.quartiles(lines({0: [(0, 1.0)]}), "train/entropy")
     assert steps.shape == (0,) and values.shape == (3, 0)
 

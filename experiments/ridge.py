@@ -3,7 +3,7 @@
 Scripts of :mod:`seca_jax.envs.smax.scripted` play the map mixed, each step drawn anew: the one that steps
 back between shots in a share of the steps, and in the others one that only shoots, or one that does anything.
 Battles won, zerglings killed, steps, and the shares of moves and of shots among the Colossi's actions. Takes
-a minute; the table goes to experiments/results/ridge.{json,md}. Options:
+minutes; the table goes to experiments/results/ridge.{json,md}. Options:
 """
 
 import sys
@@ -27,7 +27,7 @@ OTHERS = {"focus_fire": "shoots, walks up", "random": "does anything"}
 class Options:
     """Keys of the command line."""
 
-    battles: int = key(1024, "battles of each mixture", low=1)
+    battles: int = key(256, "battles of each mixture", low=1)
     seed: int = key(0, "of the battles", low=0)
 
 

@@ -153,7 +153,6 @@ def test_help_has_what_the_package_brings(installed):
     }
     assert told["map"].endswith("leader, duel, meeting") and "surprise" in told["algo"]
     assert "entropy, fixed or random; of other packages boldest;" in text
-    assert re.search(
-        r"actor\.epochs=4 .*surprise",
-        run(installed, "-m", "seca_jax.train", "--help", "algo=surprise").stdout,
-    )
+    assert re.search(r"actor\.epochs=4 .*surprise", text)
+    own = run(installed, "-m", "seca_jax.train", "--help", "algo=surprise").stdout
+    assert "actor.epochs=4" in own and "q.lr=" not in own and "q.lr=" in text

@@ -355,7 +355,8 @@ def _unroll_wide(
     num_envs, num_agents, width = hidden.shape
     x = agent_input(obs, last_action, agent.num_actions).reshape(len(obs), num_envs * num_agents, -1)
     first = jnp.repeat(start, num_agents, axis=1)
-    after = agent.apply(params, hidden.reshape(-1, width), x, first, method="along")
+    run: Any = agent.apply
+    after = run(params, hidden.reshape(-1, width), x, first, method="along")
     after = after.reshape(len(obs), num_envs, num_agents, width)
-    logits = agent.apply(params, after, True if avail is None else avail, method="read")
+    logits = run(params, after, True if avail is None else avail, method="read")
     return jax.vmap(keep)(logits, after)

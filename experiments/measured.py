@@ -28,6 +28,12 @@ def origin(script: str, words: Sequence[str], devices: Sequence[Any]) -> dict[st
     }
 
 
+def write(path: Path, document: dict[str, Any]) -> None:
+    """Writes the .json alone; raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document, indent=1) + "\n")
+
+
 def save(path: Path, document: dict[str, Any], cells: list[list[str]], *remarks: str) -> None:
     """Writes both files and says where the table is; raises OSError.
 
@@ -37,8 +43,7 @@ def save(path: Path, document: dict[str, Any], cells: list[list[str]], *remarks:
         cells: the table's, the first row naming the columns.
         remarks: what stands beside the origin, above the table.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(document, indent=1) + "\n")
+    write(path, document)
     above = "; ".join(
         [f"`{document['command']}`, commit {document['commit']}, {document['device']}", *remarks]
     )

@@ -18,9 +18,7 @@ QMIX does with networks and batches of the same sizes, in turn; seeds and total_
 go to experiments/results/benchmark/qmix_jaxmarl_size.json. It takes a quarter of an hour a map. Options:
 """
 
-import importlib.metadata
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -53,10 +51,8 @@ TAKES = (
 )
 EPISODES = 256
 POINTS = 10  # of a run's curve
-QMIX, QMIX_SETTINGS = (
-    Path("baselines/QLearning/qmix_rnn.py"),
-    "baselines/QLearning/config/alg/ql_rnn_smax.yaml",
-)
+QMIX = Path("baselines/QLearning/qmix_rnn.py")
+QMIX_SETTINGS = Path("baselines/QLearning/config/alg/ql_rnn_smax.yaml")
 # The QMIX script learns from as many updates on as its batches have sequences; it is timed after so many more
 LEARNS_AFTER, TIMED = 2, 4
 ROUNDS = 2  # of both trainers, in turn
@@ -273,7 +269,7 @@ def own_row(checkout: Path, map_name: str) -> dict[str, Any]:
         target = Path(place) / "row.json"
         command = [sys.executable, "-m", "seca_jax.benchmark", "what=train", "algo=qmix", "seeds=1"]
         command += [f"{name}={value}" for name, value in words.items()]
-        subprocess.run([*command, f"json={target}"], check=True, stdout=subprocess.DEVNULL, env=os.environ)
+        subprocess.run([*command, f"json={target}"], check=True, stdout=subprocess.DEVNULL)
         (row,) = json.loads(target.read_text())["rows"]
     return row
 
@@ -317,9 +313,7 @@ def store_document(path: Path, words: list[str], found: dict[str, Any]) -> None:
     import jax
 
     document = measured.origin("experiments/peer.py", words, jax.devices())
-    document["versions"] |= {"jaxmarl": importlib.metadata.version("jaxmarl")}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(document | found, indent=1) + "\n")
+    measured.write(path, document | found)
     print(path)
 
 
@@ -402,9 +396,9 @@ def rows_of(document: dict[str, Any], own: dict[str, Path]) -> Iterable[list[str
     for label, path in own.items():
         curves = summary.load(path, "test/win_rate")
         yield row(label, curves.steps[-1], curves.values[:, -1], "all seeds at once", curves.hours * 60)
-    last = [run["points"][-1] for run in document["runs"]]
-    minutes = (document["compile_s"] + np.median([point["wall_s"] for point in last])) / 60
-    yield row(THEIRS, last[0]["step"], np.array([x["greedy"] for x in last]), "one seed", float(minutes))
+    final = np.array([run["points"][-1]["greedy"] for run in document["runs"]])
+    (steps, _), (minutes, _) = curves_of(document).values()
+    yield row(THEIRS, steps[-1], final, "one seed", minutes[-1])
 
 
 def main(words: list[str]) -> int:

@@ -21,11 +21,16 @@ MINIBATCHES = ("actor.minibatches", "critic.minibatches", "q.batch")
 TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
+def folded(name: str) -> str:
+    """A name as those of learners are written: no capitals, no hyphens."""
+    return name.lower().replace("-", "_")
+
+
 def nearest(name: str, names: Sequence[str], cutoff: float = 0.6) -> str:
     """`` (did you mean x?)``, or nothing when no name comes close."""
     # A user may leave out the group, as in lr for actor.lr
     tails = [n for n in names if n.rpartition(".")[2] == name.rpartition(".")[2]]
-    cases = [n for n in names if n.lower() == name.lower().replace("-", "_")]
+    cases = [n for n in names if n.lower() == folded(name)]
     group, dot, key = name.rpartition(".")
     inside = [n for n in names if dot and n.startswith(group + dot)]
     if inside:  # what names of a group share would make all of them look alike
@@ -41,7 +46,7 @@ def one_of(name: str, value: str, names: Sequence[str]) -> None:
     """Raises ConfigError unless ``value`` is among ``names``."""
     if value not in names:
         # A short list speaks for itself; in a long one of short names, one letter is half the name
-        told = len(names) > 6 or any(value.lower().replace("-", "_") == name.lower() for name in names)
+        told = len(names) > 6 or any(folded(value) == name.lower() for name in names)
         hint = nearest(value, names, cutoff=0.5) if told else ""
         raise ConfigError(f"{name}={value}: unknown{hint}; one of {', '.join(names)}")
 

@@ -209,7 +209,7 @@ def seen(
     axes: Any,
     function: Callable[[Batch], Any],
     episodes: Episode,
-    layout: Layout = NARROW,
+    layout: Layout,
 ) -> Any:
     """``function`` of the batch of all ``episodes``, with little of the padding that follows their ends.
 
@@ -221,9 +221,8 @@ def seen(
     shares = sharers()
     rows = min(num_episodes, -(-num_episodes // layout.per_row // shares) * shares)  # every device as many
     episode, moment, held = lay_out(episodes.length, limit, rows)
-    lengths = sorted(
-        {max(2, -int(-len(moment) * part // 1)) for part in layout.lengths}
-    )  # one step is two moments
+    # One step is two moments
+    lengths = sorted({max(2, -int(-len(moment) * part // 1)) for part in layout.lengths})
 
     def at_length(length: int) -> Callable[[tuple], Any]:
         def run(given: tuple) -> Any:

@@ -328,7 +328,12 @@ def unroll(
     num_envs, num_agents, width = hidden.shape
     rows = num_envs * num_agents
     if isinstance(agent, Agent) and width >= WIDE:
-        return _unroll_wide(agent, params, hidden, obs, last_action, avail, start, keep)
+        run: Any = agent.apply
+        x = agent_input(obs, last_action, agent.num_actions).reshape(len(obs), rows, -1)
+        first = jnp.repeat(start, num_agents, axis=1)
+        after = run(params, hidden.reshape(rows, width), x, first, method="along").reshape(*obs.shape[:3], -1)
+        logits = run(params, after, True if avail is None else avail, method="read")
+        return jax.vmap(keep)(logits, after)
 
     @jax.checkpoint
     def step(h: jax.Array, inputs: tuple[Any, ...]) -> tuple[jax.Array, Any]:
@@ -339,24 +344,3 @@ def unroll(
         return h, keep(*(y.reshape(num_envs, num_agents, -1) for y in (logits, h)))
 
     return jax.lax.scan(step, hidden.reshape(rows, width), (obs, last_action, avail, start))[1]
-
-
-def _unroll_wide(
-    agent: Agent,
-    params: Any,
-    hidden: jax.Array,
-    obs: jax.Array,
-    last_action: jax.Array,
-    avail: jax.Array | None,
-    start: jax.Array,
-    keep: Callable[[jax.Array, jax.Array], Any],
-) -> Any:
-    """:func:`unroll` with only the recurrent product step by step."""
-    num_envs, num_agents, width = hidden.shape
-    x = agent_input(obs, last_action, agent.num_actions).reshape(len(obs), num_envs * num_agents, -1)
-    first = jnp.repeat(start, num_agents, axis=1)
-    run: Any = agent.apply
-    after = run(params, hidden.reshape(-1, width), x, first, method="along")
-    after = after.reshape(len(obs), num_envs, num_agents, width)
-    logits = run(params, after, True if avail is None else avail, method="read")
-    return jax.vmap(keep)(logits, after)

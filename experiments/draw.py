@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import figures
 import numpy as np
-import peer
+import peer_figure
 import store
 import summary
 import yaml
@@ -342,7 +342,7 @@ def redraw(words: list[str]) -> None:
             with store.opened(RESULTS, name, scale) as place:
                 redraw_one(name, scale, place)
     redraw_benchmarks()
-    peer.redraw(figures.LABELS, looks(FIGURES["figure5"], style.LOOKS)[FIGURES["figure5"][0].title])
+    peer_figure.redraw(figures.LABELS, looks(FIGURES["figure5"], style.LOOKS)[FIGURES["figure5"][0].title])
 
 
 def main(words: list[str]) -> int:

@@ -35,9 +35,9 @@ def load(run_dir: Path, metric: str) -> Curves:
     Raises:
         ConfigError: no evaluations there.
     """
-    lines = _lines(run_dir)
+    told = lines(run_dir)
     by_seed: dict[int, dict[int, float]] = {}
-    for line in lines:
+    for line in told:
         if metric in line:
             by_seed.setdefault(line["seed"], {})[line["step"]] = line[metric]
     if not by_seed:
@@ -48,13 +48,13 @@ def load(run_dir: Path, metric: str) -> Curves:
     if 2 * len(steps) < points:
         every = np.array([sorted(own.items())[:points] for own in by_seed.values()])  # [seeds, P, 2]
         steps, values = np.median(every[..., 0], axis=0), every[..., 1]
-    hours = max(line["wall_s"] for line in lines) / 3600
-    rates = [line["perf/steps_per_s"] for line in lines if "perf/steps_per_s" in line]
+    hours = max(line["wall_s"] for line in told) / 3600
+    rates = [line["perf/steps_per_s"] for line in told if "perf/steps_per_s" in line]
     return Curves(np.array(steps), values, hours, float(np.median(rates)) if rates else float("nan"))
 
 
 @lru_cache(maxsize=128)  # of a figure's runs: its panels, tables and documents want several metrics of each
-def _lines(run_dir: Path) -> list[dict[str, Any]]:
+def lines(run_dir: Path) -> list[dict[str, Any]]:
     """Lines of a stored run's metrics.jsonl."""
     return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
 

@@ -28,6 +28,14 @@ def peer(monkeypatch):
     return peer
 
 
+@pytest.fixture
+def drawing(monkeypatch):
+    monkeypatch.syspath_prepend(str(EXPERIMENTS))
+    import peer_figure
+
+    return peer_figure
+
+
 def test_the_script_is_run_with_its_logging_taken_over(peer, tmp_path):
     path = tmp_path / "script.py"
     path.write_text(SCRIPT)
@@ -57,22 +65,22 @@ def document(**more):
     return {**origin, "map": "2s3z", "compile_s": 30.0, "runs": runs, **more}
 
 
-def test_curves_are_over_steps_and_over_minutes_with_compilation(peer):
-    (steps, band), (minutes, same) = peer.curves_of(document()).values()
+def test_curves_are_over_steps_and_over_minutes_with_compilation(drawing):
+    (steps, band), (minutes, same) = drawing.curves_of(document()).values()
     np.testing.assert_array_equal(steps, [16384, 32768])
     np.testing.assert_allclose(minutes, [1.0, 91 / 60])
     np.testing.assert_array_equal(band[1], [0.25, 0.75])
     np.testing.assert_array_equal(band, same)
 
 
-def test_what_is_stored_is_drawn_beside_our_own(peer, tmp_path, monkeypatch):
-    monkeypatch.setattr(peer, "RESULTS", tmp_path)
+def test_what_is_stored_is_drawn_beside_our_own(drawing, tmp_path, monkeypatch):
+    monkeypatch.setattr(drawing, "RESULTS", tmp_path)
     look = {"seca": 0, "coma": 2, "mappo": 7}
-    peer.redraw({}, look)  # nothing is stored
+    drawing.redraw({}, look)  # nothing is stored
     assert not list(tmp_path.iterdir())
     (tmp_path / "peer").mkdir()
     (tmp_path / "peer" / "2s3z.json").write_text(json.dumps(document()))
-    peer.redraw({}, look)
+    drawing.redraw({}, look)
     assert (tmp_path / "peer.png").stat().st_size > 10_000
     assert (
         "| 2s3z | JaxMARL's MAPPO | 3 | 33k | 0.750 | 0.500 to 1.000 | one seed | 1.5 |"

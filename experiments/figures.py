@@ -316,11 +316,7 @@ FIGURES: dict[str, tuple[Panel, ...]] = {
         Panel(name, "train/return", "agents that are right, sampling policy", _crowds(name))
         for name in ("crowd_8", "roles_8", "crowd_32", "roles_32")
     ),
-    "start": (
-        _battle("2c_vs_64zg", _starts("2c_vs_64zg", "total_steps=600_000", "eval.interval=50_000")),
-        _battle("3s5z_vs_3s6z", _starts("3s5z_vs_3s6z", "seeds=12", "seed=100", *SMALL_SLOW_WORDS)),
-        _battle("MMM2", _starts("MMM2", "total_steps=100_000", *TINY_WORDS)),
-    ),
+    "start": (_battle("2c_vs_64zg", _starts("2c_vs_64zg", "total_steps=600_000", "eval.interval=50_000")),),
     "search": _questions("1", "2", "3", "4", "5", "6"),
     "budget": _questions("7", "8"),
     "confirm": _questions("9", "10"),

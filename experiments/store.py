@@ -22,7 +22,6 @@ from seca_jax.config import compose
 from seca_jax.config.keys import get
 from seca_jax.config.learners import idle
 from seca_jax.config.schema import Config, keys
-from seca_jax.envs import registry
 
 NEEDED = ("config.yaml", "metrics.jsonl")  # a run that has them is done
 KEPT = (*NEEDED, "evaluation.json")
@@ -63,7 +62,7 @@ def differences(place: Path, config: Config) -> list[str]:
     """Where a stored run was configured otherwise than a new one would be: ``key=stored (now value)``.
 
     What only says where a run lies and how it is watched does not count, nor do keys that its learner never
-    reads or that make no difference on its map.
+    reads.
 
     Args:
         place: of the stored run, in an :func:`opened` directory.
@@ -79,16 +78,7 @@ def differences(place: Path, config: Config) -> list[str]:
         if name not in (*compose.FREE_ON_RESUME, "out", "name", "resume", "preset")
         and get(stored, name) != get(config, name)
         and not (idle(name, config) and idle(name, stored))
-        and not (name == "actor.start" and not more_targets_than_moves(config))
     ]
-
-
-def more_targets_than_moves(config: Config) -> bool:
-    """Whether a policy that starts balanced is another one than a uniform one, on the map of ``config``."""
-    from seca_jax.envs.smax.battle import NUM_MOVES  # JAX, which the command line does without
-
-    scenario = registry.scenario(config)
-    return scenario is not None and len(scenario.enemies) > NUM_MOVES
 
 
 def add(path: Path, name: str, run_dir: Path) -> None:

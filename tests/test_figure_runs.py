@@ -263,15 +263,6 @@ def test_a_run_that_is_configured_otherwise_today_is_drawn_and_named(
     )
 
 
-@pytest.mark.parametrize("name, counts", [("2s3z", False), ("predator_prey", False), ("5m_vs_6m", True)])
-def test_how_policies_start_counts_where_targets_outnumber_moves(experiment, tmp_path, name, counts):
-    import store
-
-    trained(tmp_path / name, f"map={name}", "actor.start=uniform")
-    other = store.differences(tmp_path / name, compose.from_words([f"map={name}", "actor.start=balanced"]))
-    assert other == (["actor.start=uniform (now balanced)"] if counts else [])
-
-
 def test_runs_that_differ_alike_are_one_line(experiment):
     import draw
 

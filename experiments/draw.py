@@ -14,13 +14,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import figures
+import budgets
 import numpy as np
 import peer_figure
 import store
 import summary
 import yaml
-from figures import FIGURES, PARTICLE_TASKS, SCALES, Panel, each_once, looks, scaled, steps
+from budgets import PARTICLE_TASKS, SCALES, steps
+from figures import FIGURES, LABELS, Panel, each_once, looks, scaled
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
@@ -224,7 +225,7 @@ def outdated(place: Path, scale: str, panels: Iterable[Panel]) -> list[list[str]
     for (task, name), run in each_once(panels).items():
         if store.done(place / task / name):
             try:
-                config = compose.from_words(figures.command(run, scale))
+                config = compose.from_words(budgets.command(run, scale))
                 differing = ", ".join(store.differences(place / task / name, config))
             except ConfigError as error:  # of a version whose keys or names are no more
                 differing = f"a configuration that is not understood today ({error})"
@@ -342,7 +343,7 @@ def redraw(words: list[str]) -> None:
             with store.opened(RESULTS, name, scale) as place:
                 redraw_one(name, scale, place)
     redraw_benchmarks()
-    peer_figure.redraw(figures.LABELS, looks(FIGURES["figure5"], style.LOOKS)[FIGURES["figure5"][0].title])
+    peer_figure.redraw(LABELS, looks(FIGURES["figure5"], style.LOOKS)[FIGURES["figure5"][0].title])
 
 
 def main(words: list[str]) -> int:

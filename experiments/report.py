@@ -11,7 +11,8 @@ from pathlib import Path
 import draw
 import store
 import summary
-from figures import FIGURES, SCALES, Panel, Run, asked, each_once, looks, scaled
+from budgets import SCALES, Run
+from figures import FIGURES, Panel, asked, each_once, looks, scaled
 
 from seca_jax import report
 from seca_jax.config import commands

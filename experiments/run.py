@@ -23,9 +23,10 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import figures
+import budgets
 import store
-from figures import FIGURES, SCALES, Run, asked, each_once, scaled
+from budgets import SCALES, Run
+from figures import FIGURES, asked, each_once, scaled
 
 from seca_jax import runs as run_files
 from seca_jax.config import commands, compose
@@ -80,7 +81,7 @@ def plan(figure: str, scale: str, options: dict[str, str]) -> list[Job]:
     with store.opened(RESULTS, figure, scale) as stored:
         for run in runs:
             out = out_of(figure, scale, run)
-            words = [*figures.command(run, scale), *extra, f"out={out}"]
+            words = [*budgets.command(run, scale), *extra, f"out={out}"]
             config, state = compose.from_words(words), "training"
             if store.done(place := stored / run.map / run.name):
                 words, state = [], "done" + check_stored(run, place, values, config)

@@ -280,27 +280,28 @@ def test_every_figure_can_be_planned(experiment):
 
 
 def test_slow_learners_have_a_budget_of_their_own_at_small_scale_alone(experiment):
+    import budgets
     import figures
 
-    assert any(figures.SMALL_SLOW_ON.values())
+    assert any(budgets.SMALL_SLOW_ON.values())
     for panel in figures.FIGURES["figure5"]:
         for run in panel.runs:
-            slow = run.name in figures.SMALL_SLOW_ON.get(run.map, ())
-            assert ("total_steps=300_000" in figures.command(run, "small")) == slow
-            assert "total_steps=10000000" in figures.command(run, "full")
+            slow = run.name in budgets.SMALL_SLOW_ON.get(run.map, ())
+            assert ("total_steps=300_000" in budgets.command(run, "small")) == slow
+            assert "total_steps=10000000" in budgets.command(run, "full")
     for run in figures.each_once(figures.FIGURES["figure4"]).values():
-        assert {"seeds=10", "total_steps=300_000"} <= set(figures.command(run, "small"))
-        assert "seeds=10" not in figures.command(run, "tiny")
+        assert {"seeds=10", "total_steps=300_000"} <= set(budgets.command(run, "small"))
+        assert "seeds=10" not in budgets.command(run, "tiny")
 
 
 def test_learners_are_called_slow_where_they_were_measured_so(experiment):
-    import figures
+    import budgets
 
     document = json.loads((EXPERIMENTS / "results/benchmark/figure5.json").read_text())
     rates = {(row["map"], row["algo"]): row["steps_per_s"] for row in document["rows"]}
     assert rates
     for (map_name, algo), rate in rates.items():
-        assert (algo in figures.SMALL_SLOW_ON.get(map_name, ())) == (rate < figures.SMALL_SLOW), (
+        assert (algo in budgets.SMALL_SLOW_ON.get(map_name, ())) == (rate < budgets.SMALL_SLOW), (
             map_name,
             algo,
         )

@@ -161,13 +161,14 @@ def test_figures_name_real_maps_and_keys(summary):
 
     sys.path.insert(0, str(EXPERIMENTS))
     try:
+        import budgets
         import figures
     finally:
         sys.path.remove(str(EXPERIMENTS))
     runs = {run for panels in figures.FIGURES.values() for panel in panels for run in panel.runs}
     assert {run.map for run in runs} <= set(envs.names())
     # Every distinct set of words once, on one scale: composing takes a while
-    every = {(*run.words, *figures.settings(run, "small")) for run in runs}
-    every |= {figures.settings(next(iter(runs)), scale) for scale in figures.SCALES}
+    every = {(*run.words, *budgets.settings(run, "small")) for run in runs}
+    every |= {budgets.settings(next(iter(runs)), scale) for scale in budgets.SCALES}
     for words in every:
         assert compose.from_words(words)

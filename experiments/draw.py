@@ -343,7 +343,7 @@ def redraw(words: list[str]) -> None:
             with store.opened(RESULTS, name, scale) as place:
                 redraw_one(name, scale, place)
     redraw_benchmarks()
-    peer_figure.redraw(LABELS, looks(FIGURES["figure5"], style.LOOKS)[FIGURES["figure5"][0].title])
+    peer_figure.redraw(RESULTS, LABELS, looks(FIGURES["figure5"], style.LOOKS)[FIGURES["figure5"][0].title])
 
 
 def main(words: list[str]) -> int:

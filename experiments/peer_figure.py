@@ -11,7 +11,6 @@ import summary
 
 from seca_jax.show import charts
 
-RESULTS = Path(__file__).parent / "results"
 OURS = ("seca", "coma", "mappo")  # of figure5's runs, drawn beside it
 THEIRS = "JaxMARL's MAPPO"
 
@@ -38,17 +37,18 @@ def own_curves(run_dir: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {"steps": (curves.steps, band), "minutes": (minutes, band)}
 
 
-def redraw(labels: dict[str, str], look: dict[str, int]) -> None:
+def redraw(results: Path, labels: dict[str, str], look: dict[str, int]) -> None:
     """Picture and table of what is stored; raises OSError.
 
     Args:
+        results: where it is stored, and drawn.
         labels: of our learners, by name.
         look: their places in the order of colours, which the script's curve comes after.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    documents = [json.loads(path.read_text()) for path in sorted((RESULTS / "peer").glob("*.json"))]
+    documents = [json.loads(path.read_text()) for path in sorted((results / "peer").glob("*.json"))]
     if not documents:
         return
     figure = Figure(figsize=(9, 3.2 * len(documents)), dpi=110, layout="constrained")
@@ -57,7 +57,7 @@ def redraw(labels: dict[str, str], look: dict[str, int]) -> None:
     table = [
         ["map", "trainer", "seeds", "steps", "greedy in the end", "seeds' range", "minutes for", "minutes"]
     ]
-    with store.opened(RESULTS, "figure5", "small") as place:
+    with store.opened(results, "figure5", "small") as place:
         for (by_steps, by_minutes), document in zip(grid, documents, strict=True):
             own = {name: place / document["map"] / name for name in OURS}
             own = {name: path for name, path in own.items() if store.done(path)}
@@ -74,7 +74,7 @@ def redraw(labels: dict[str, str], look: dict[str, int]) -> None:
     grid[-1, 0].set_xlabel("steps")
     grid[-1, 1].set_xlabel("minutes (ours: five seeds at once; JaxMARL's: one)")
     grid[0, 0].legend(fontsize=8)
-    target = RESULTS / "peer.png"
+    target = results / "peer.png"
     figure.savefig(target)
     told = documents[0]
     versions = ", ".join(f"{name} {version}" for name, version in sorted(told["versions"].items()))

@@ -73,14 +73,13 @@ def test_curves_are_over_steps_and_over_minutes_with_compilation(drawing):
     np.testing.assert_array_equal(band, same)
 
 
-def test_what_is_stored_is_drawn_beside_our_own(drawing, tmp_path, monkeypatch):
-    monkeypatch.setattr(drawing, "RESULTS", tmp_path)
+def test_what_is_stored_is_drawn_beside_our_own(drawing, tmp_path):
     look = {"seca": 0, "coma": 2, "mappo": 7}
-    drawing.redraw({}, look)  # nothing is stored
+    drawing.redraw(tmp_path, {}, look)  # nothing is stored
     assert not list(tmp_path.iterdir())
     (tmp_path / "peer").mkdir()
     (tmp_path / "peer" / "2s3z.json").write_text(json.dumps(document()))
-    drawing.redraw({}, look)
+    drawing.redraw(tmp_path, {}, look)
     assert (tmp_path / "peer.png").stat().st_size > 10_000
     assert (
         "| 2s3z | JaxMARL's MAPPO | 3 | 33k | 0.750 | 0.500 to 1.000 | one seed | 1.5 |"

@@ -70,10 +70,10 @@ def redraw(results: Path, labels: dict[str, str], look: dict[str, int]) -> None:
             by_steps.set_title(f"{document['map']}: over environment steps of a seed", fontsize=10)
             by_minutes.set_title("over minutes, compilation included", fontsize=10)
             by_steps.set_ylabel("greedy win rate")
+            by_steps.legend(fontsize=8)
             table += rows_of(document, {labels[name]: path for name, path in own.items()})
     grid[-1, 0].set_xlabel("steps")
     grid[-1, 1].set_xlabel("minutes (ours: five seeds at once; JaxMARL's: one)")
-    grid[0, 0].legend(fontsize=8)
     target = results / "peer.png"
     figure.savefig(target)
     told = documents[0]
